@@ -1,1 +1,4 @@
-pub mod core {}
+//! keylane: one ordered line of writes a business key, each applied exactly once.
+
+pub mod core;
+pub mod settings;
