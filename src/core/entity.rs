@@ -48,9 +48,32 @@ pub struct Column {
 }
 
 impl Entity {
+    /// Whether the fold can know every number that a creating write starts from.
+    pub fn has_constant_numbers(&self) -> bool {
+        let mut numbers = self.columns.iter().filter(|column| column.kind.is_number());
+        numbers.all(|column| column.default_number().is_some())
+    }
+
     /// The position of a writable column among [`Entity::columns`].
     pub fn column(&self, name: &str) -> Option<usize> {
         self.columns.binary_search_by(|column| column.name.as_str().cmp(name)).ok()
+    }
+}
+
+impl Column {
+    /// The default of a number column where it is a plain constant (`Some(None)`: NULL); `None`
+    /// where only the database can tell.
+    pub fn default_number(&self) -> Option<Option<String>> {
+        let Some(expression) = self.default.as_deref() else { return Some(None) };
+        let constant = expression.split("::").next().unwrap_or_default();
+        let plain = constant.trim_matches(['(', ')', ' ', '\'']);
+        let is_number = !plain.is_empty()
+            && plain
+                .strip_prefix('-')
+                .unwrap_or(plain)
+                .bytes()
+                .all(|b| b.is_ascii_digit() || b == b'.');
+        is_number.then(|| Some(plain.to_owned()))
     }
 }
 

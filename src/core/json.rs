@@ -1,0 +1,152 @@
+//! JSON values as their exact text.
+//!
+//! Owns: what kind a value is, its decoded text, and whether a whole document can be stored.
+//! Never: turns a number into a binary float, or builds a tree.
+
+use std::borrow::Cow;
+
+use super::column::Mismatch;
+use super::number;
+
+/// The deepest document: far beyond what people write, far below what upsets a recursive reader
+/// (`serde_json` stops at 128).
+const NESTING_MAX: usize = 100;
+
+/// Shorter numbers without an exponent fit PostgreSQL's numeric for sure.
+const PLAIN_NUMBER_BYTES_MAX: usize = 1_000;
+
+/// The kinds of JSON value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Null,
+    Bool,
+    Number,
+    String,
+    Array,
+    Object,
+}
+
+impl Kind {
+    /// The kind of a valid JSON value: its first byte tells.
+    pub(super) fn of(json: &str) -> Self {
+        match json.as_bytes().first() {
+            Some(b'"') => Self::String,
+            Some(b'[') => Self::Array,
+            Some(b'{') => Self::Object,
+            Some(b't' | b'f') => Self::Bool,
+            Some(b'-' | b'0'..=b'9') => Self::Number,
+            _ => Self::Null,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::Bool => "a boolean",
+            Self::Number => "a number",
+            Self::String => "a string",
+            Self::Array => "an array",
+            Self::Object => "an object",
+        }
+    }
+}
+
+/// The mismatch of a value of the wrong kind.
+pub(super) fn expects(what: &str, json: &str) -> Mismatch {
+    Mismatch::new(format!("expects {what}, got {}", Kind::of(json).name()))
+}
+
+/// The decoded text of a JSON string.
+pub(super) fn string(json: &str) -> Result<Cow<'_, str>, Mismatch> {
+    if Kind::of(json) != Kind::String {
+        return Err(expects("a JSON string", json));
+    }
+    let plain = json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    if let Some(plain) = plain.filter(|plain| !plain.contains('\\')) {
+        return Ok(Cow::Borrowed(plain));
+    }
+    match serde_json::from_str(json) {
+        Ok(text) => Ok(Cow::Owned(text)),
+        Err(_) => Err(half_a_pair()),
+    }
+}
+
+/// Checks that PostgreSQL can keep a document: no NUL, no half of a surrogate pair, not too deep,
+/// and, where `numbers` become numeric (jsonb), none that is out of its range.
+pub(super) fn check_document(json: &str, numbers: bool) -> Result<(), Mismatch> {
+    let mut rest = json;
+    let mut depth = 0_usize;
+    while let Some(&byte) = rest.as_bytes().first() {
+        match byte {
+            b'"' => {
+                rest = after_string(behind(rest, 1))?;
+                continue;
+            }
+            b'-' | b'0'..=b'9' => {
+                let end = rest.find([',', ']', '}', ' ', '\n', '\r', '\t']).unwrap_or(rest.len());
+                if numbers {
+                    check_number(rest.get(..end).unwrap_or_default())?;
+                }
+                rest = behind(rest, end);
+                continue;
+            }
+            b'[' | b'{' => depth = depth.saturating_add(1),
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > NESTING_MAX {
+            return Err(Mismatch::new(format!("expects at most {NESTING_MAX} levels of nesting")));
+        }
+        rest = behind(rest, 1);
+    }
+    Ok(())
+}
+
+fn check_number(text: &str) -> Result<(), Mismatch> {
+    if text.len() < PLAIN_NUMBER_BYTES_MAX && !text.contains(['e', 'E']) {
+        return Ok(());
+    }
+    number::check_numeric(text, None).map(drop)
+}
+
+/// What follows the string whose opening quote was just passed.
+fn after_string(mut rest: &str) -> Result<&str, Mismatch> {
+    while let Some(at) = rest.find(['"', '\\']) {
+        let tail = behind(rest, at + 1);
+        if rest.as_bytes().get(at) == Some(&b'"') {
+            return Ok(tail);
+        }
+        rest = match tail.strip_prefix('u') {
+            Some(hex) => after_unicode(hex)?,
+            None => behind(tail, 1),
+        };
+    }
+    Ok("")
+}
+
+/// What follows an escape, of which `\u` was passed: one code unit or a pair.
+fn after_unicode(hex: &str) -> Result<&str, Mismatch> {
+    let rest = behind(hex, 4);
+    match code_unit(hex) {
+        Some(0) => Err(Mismatch::new("expects JSON without the character U+0000")),
+        Some(0xD800..=0xDBFF) => rest
+            .strip_prefix("\\u")
+            .filter(|hex| matches!(code_unit(hex), Some(0xDC00..=0xDFFF)))
+            .map(|hex| behind(hex, 4))
+            .ok_or_else(half_a_pair),
+        Some(0xDC00..=0xDFFF) => Err(half_a_pair()),
+        Some(_) | None => Ok(rest),
+    }
+}
+
+fn code_unit(hex: &str) -> Option<u16> {
+    u16::from_str_radix(hex.get(..4)?, 16).ok()
+}
+
+fn half_a_pair() -> Mismatch {
+    Mismatch::new("expects whole characters, got half of a surrogate pair")
+}
+
+fn behind(text: &str, bytes: usize) -> &str {
+    text.get(bytes..).unwrap_or_default()
+}

@@ -1,0 +1,58 @@
+//! Opens connections with every bound that a stopped process or a cut network needs.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
+use crate::settings::Database;
+
+/// How long a partition waits for a connection of the pool before it says so and waits again.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a pooled connection may rest before it is closed.
+const IDLE_TIMEOUT: Duration = Duration::from_mins(2);
+
+/// The options of every connection.
+///
+/// The planner is told to look rows up by index: a batch names its rows, and a plan that was made
+/// while a table was empty would otherwise read all of it later.
+pub fn options(database: &Database) -> Result<PgConnectOptions, sqlx::Error> {
+    let milliseconds = |name: &'static str, value: u32| (name, value.to_string());
+    let bounds = [
+        milliseconds("statement_timeout", database.statement_timeout_ms.get()),
+        milliseconds("lock_timeout", database.lock_timeout_ms.get()),
+        milliseconds(
+            "idle_in_transaction_session_timeout",
+            database.idle_in_transaction_timeout_ms.get(),
+        ),
+        milliseconds("tcp_user_timeout", database.tcp_user_timeout_ms.get()),
+    ];
+    let fixed = [
+        ("tcp_keepalives_idle", "5"),
+        ("tcp_keepalives_interval", "3"),
+        ("tcp_keepalives_count", "3"),
+        ("timezone", "UTC"),
+        ("datestyle", "ISO"),
+        ("bytea_output", "hex"),
+        ("jit", "off"),
+        ("enable_seqscan", "off"),
+        ("enable_hashjoin", "off"),
+        ("enable_mergejoin", "off"),
+    ];
+    Ok(PgConnectOptions::from_str(database.url.expose_secret())?
+        .application_name("keylane")
+        .options(bounds)
+        .options(fixed))
+}
+
+/// A pool of at most `database.connections_max` connections; none is opened yet.
+pub fn pool(database: &Database) -> Result<PgPool, sqlx::Error> {
+    Ok(PgPoolOptions::new()
+        .max_connections(database.connections_max.get())
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .idle_timeout(IDLE_TIMEOUT)
+        .test_before_acquire(false)
+        .connect_lazy_with(options(database)?))
+}

@@ -1,0 +1,106 @@
+//! The ledger: one line a write, written with the rows that it speaks of.
+
+use std::collections::HashMap;
+
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, Row};
+use uuid::Uuid;
+
+use crate::core::batch::Item;
+use crate::core::outcome::{Effect, Outcome, Reason, Rejection, Unmet};
+use crate::core::plan::{CommitPlan, Recorded};
+
+/// What the ledger knows of these ids, in every part that is alive.
+pub(super) async fn load(
+    connection: &mut PgConnection,
+    ids: &[Uuid],
+) -> Result<HashMap<Uuid, Vec<Recorded>>, sqlx::Error> {
+    const SQL: &str = "
+        select l.id, l.key, l.fingerprint, l.outcome, l.effect, l.reason, l.detail, l.version,
+               l.applied_at
+          from unnest($1::uuid[]) as wanted (id)
+          join keylane.ledger l on l.id = wanted.id
+         order by l.part desc";
+    let mut known: HashMap<Uuid, Vec<Recorded>> = HashMap::new();
+    for row in sqlx::query(SQL).bind(ids).fetch_all(connection).await? {
+        // The newest part comes first, so that the newest line of a key is found first.
+        known.entry(row.try_get("id")?).or_default().push(recorded(&row)?);
+    }
+    Ok(known)
+}
+
+fn recorded(row: &PgRow) -> Result<Recorded, sqlx::Error> {
+    let fingerprint: Vec<u8> = row.try_get("fingerprint")?;
+    Ok(Recorded {
+        key: row.try_get("key")?,
+        fingerprint: fingerprint.try_into().map_err(|_bytes| unreadable("fingerprint"))?,
+        outcome: outcome(row)?,
+        applied_at: row.try_get("applied_at")?,
+    })
+}
+
+fn outcome(row: &PgRow) -> Result<Outcome, sqlx::Error> {
+    let version = row.try_get("version")?;
+    let effect = row.try_get::<Option<&str>, _>("effect")?.and_then(Effect::from_label);
+    let reason: &str = row.try_get::<Option<&str>, _>("reason")?.unwrap_or_default();
+    match (row.try_get("outcome")?, effect, Unmet::from_label(reason), Reason::from_label(reason)) {
+        ("applied", Some(effect), _, _) => Ok(Outcome::Applied { effect, version }),
+        ("precondition_failed", _, Some(unmet), _) => {
+            Ok(Outcome::PreconditionFailed { unmet, version })
+        }
+        ("rejected", _, _, Some(reason)) => {
+            let detail: Option<String> = row.try_get("detail")?;
+            Ok(Outcome::Rejected(Rejection::new(reason, detail.unwrap_or_default())))
+        }
+        _ => Err(unreadable("outcome")),
+    }
+}
+
+fn unreadable(column: &str) -> sqlx::Error {
+    sqlx::Error::Decode(
+        format!("keylane.ledger.{column} holds what this version did not write").into(),
+    )
+}
+
+/// Writes the plan's ledger lines into `part`; returns how many it took.
+pub(super) async fn insert(
+    connection: &mut PgConnection,
+    part: i32,
+    items: &[Item],
+    plan: &CommitPlan,
+) -> Result<u64, sqlx::Error> {
+    const SQL: &str = "
+        insert into keylane.ledger (part, applied_at, id, entity, write_id, key, fingerprint,
+                                    outcome, effect, reason, detail, version)
+        select $1, $2, line.*
+          from unnest($3::uuid[], $4::text[], $5::text[], $6::text[], $7::bytea[],
+                      $8::text[], $9::text[], $10::text[], $11::text[], $12::bigint[]) as line
+        on conflict do nothing";
+    let lines: Vec<_> = plan
+        .ledger
+        .iter()
+        .filter_map(|position| {
+            let identity = items.get(*position)?.identity()?;
+            Some((identity, &plan.settled.get(*position)?.outcome))
+        })
+        .collect();
+    let text = |of: fn(&Outcome) -> Option<&str>| -> Vec<Option<&str>> {
+        lines.iter().map(|(_, outcome)| of(outcome)).collect()
+    };
+    let done = sqlx::query(SQL)
+        .bind(part)
+        .bind(plan.now)
+        .bind(lines.iter().map(|(identity, _)| identity.id).collect::<Vec<_>>())
+        .bind(lines.iter().map(|(identity, _)| identity.entity.as_str()).collect::<Vec<_>>())
+        .bind(lines.iter().map(|(identity, _)| identity.write_id.as_str()).collect::<Vec<_>>())
+        .bind(lines.iter().map(|(identity, _)| identity.key.as_str()).collect::<Vec<_>>())
+        .bind(lines.iter().map(|(identity, _)| identity.fingerprint.as_slice()).collect::<Vec<_>>())
+        .bind(text(|outcome| Some(outcome.label())))
+        .bind(text(|outcome| outcome.effect()))
+        .bind(text(|outcome| outcome.reason()))
+        .bind(text(|outcome| outcome.detail()))
+        .bind(lines.iter().map(|(_, outcome)| outcome.version()).collect::<Vec<_>>())
+        .execute(connection)
+        .await?;
+    Ok(done.rows_affected())
+}

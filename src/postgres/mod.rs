@@ -1,0 +1,16 @@
+//! Thin: SQL and row conversion only. No decision about a write is made here.
+
+pub mod catalogue;
+pub mod claim;
+pub mod connect;
+mod dead_letters;
+mod error;
+pub mod generations;
+mod ledger;
+pub mod ledger_parts;
+pub mod migrate;
+mod rows;
+pub mod store;
+
+/// Why a statement failed, as the failure that can be acted upon.
+pub use error::{Blame, failure};

@@ -1,0 +1,351 @@
+//! The statements on a user's table, made once an entity, and the conversion of its rows.
+//!
+//! Owns: the SQL of load, insert, update and delete. Values travel as the texts that the core has
+//! checked; a byte a column says what to do with each ([`Code`]).
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, PgConnection, Row as _};
+use time::OffsetDateTime;
+
+use crate::core::batch::WantedRows;
+use crate::core::entity::{Column, Entity};
+use crate::core::key::Key;
+use crate::core::row::{Image, Row, RowChange, Value};
+
+/// What becomes of a column: the byte that the statements look at.
+#[derive(Clone, Copy)]
+enum Code {
+    Keep = 0,
+    Set = 1,
+    Add = 2,
+    Default = 3,
+    AddToDefault = 4,
+}
+
+/// The statements of one entity.
+pub(super) struct Statements {
+    entity: Arc<Entity>,
+    load: Arc<str>,
+    load_numbers: Arc<str>,
+    insert: Arc<str>,
+    update: Arc<str>,
+    delete: Arc<str>,
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+fn joined<'a, T: 'a>(
+    items: impl IntoIterator<Item = &'a T>,
+    separator: &str,
+    text: impl Fn(usize, &'a T) -> String,
+) -> String {
+    let texts: Vec<String> =
+        items.into_iter().enumerate().map(|(index, item)| text(index, item)).collect();
+    texts.join(separator)
+}
+
+impl Statements {
+    pub(super) fn new(entity: Arc<Entity>) -> Self {
+        let load = |numbers| Arc::from(load_sql(&entity, numbers));
+        Self {
+            load: load(false),
+            load_numbers: load(true),
+            insert: Arc::from(insert_sql(&entity)),
+            update: Arc::from(update_sql(&entity)),
+            delete: Arc::from(delete_sql(&entity)),
+            entity,
+        }
+    }
+
+    /// Whether they were made for this very description of the table.
+    pub(super) fn are_of(&self, entity: &Arc<Entity>) -> bool {
+        Arc::ptr_eq(&self.entity, entity)
+    }
+
+    /// Locks and reads the rows that are there, by routing key.
+    pub(super) async fn load(
+        &self,
+        connection: &mut PgConnection,
+        wanted: &WantedRows,
+    ) -> Result<HashMap<String, Row>, sqlx::Error> {
+        let base = if wanted.numbers { &self.load_numbers } else { &self.load };
+        let lock = if wanted.deletes { " for update of t" } else { " for no key update of t" };
+        let keys: Vec<&Key> = wanted.keys.iter().collect();
+        let mut query = sqlx::query(AssertSqlSafe(format!("{base}{lock}")));
+        for part in 0..self.entity.key.len() {
+            query = query.bind(key_part(&keys, part));
+        }
+        let mut rows = HashMap::with_capacity(keys.len());
+        for found in query.fetch_all(connection).await? {
+            let position: i64 = found.try_get(0)?;
+            let key = usize::try_from(position - 1).ok().and_then(|position| keys.get(position));
+            if let Some(key) = key {
+                rows.insert(key.as_str().to_owned(), self.row(&found, wanted.numbers)?);
+            }
+        }
+        Ok(rows)
+    }
+
+    fn row(&self, found: &PgRow, numbers: bool) -> Result<Row, sqlx::Error> {
+        let texts: Vec<Option<String>> = if numbers { found.try_get(4)? } else { Vec::new() };
+        let columns = self.entity.columns.iter().enumerate();
+        let positions =
+            columns.filter(|(_, column)| column.kind.is_number()).map(|(index, _)| index);
+        Ok(Row {
+            version: found.try_get(1)?,
+            occurred_at: found.try_get(2)?,
+            deleted: found.try_get(3)?,
+            numbers: positions.zip(texts).collect(),
+        })
+    }
+
+    /// Writes one round of changes; returns how many rows it wrote and how many it should have.
+    pub(super) async fn write<'a>(
+        &self,
+        connection: &mut PgConnection,
+        changes: impl Iterator<Item = (&'a Key, &'a RowChange)> + Clone,
+    ) -> Result<(u64, u64), sqlx::Error> {
+        let deletes: BTreeSet<&Key> = changes
+            .clone()
+            .filter(|(_, change)| matches!(change, RowChange::Delete | RowChange::Recreate(_)))
+            .map(|(key, _)| key)
+            .collect();
+        let updates = changes.clone().filter_map(|(key, change)| match change {
+            RowChange::Update(image) => Some((key, image)),
+            RowChange::Insert(_) | RowChange::Delete | RowChange::Recreate(_) => None,
+        });
+        let inserts = changes.filter_map(|(key, change)| match change {
+            RowChange::Insert(image) | RowChange::Recreate(image) => Some((key, image)),
+            RowChange::Update(_) | RowChange::Delete => None,
+        });
+        let mut count = (0, 0);
+        let mut add = |(written, planned)| count = (count.0 + written, count.1 + planned);
+        add(self.delete_rows(connection, &deletes).await?);
+        add(self.put(connection, &self.update, updates.collect(), Code::Keep).await?);
+        add(self.put(connection, &self.insert, inserts.collect(), Code::Default).await?);
+        Ok(count)
+    }
+
+    async fn delete_rows(
+        &self,
+        connection: &mut PgConnection,
+        keys: &BTreeSet<&Key>,
+    ) -> Result<(u64, u64), sqlx::Error> {
+        if keys.is_empty() {
+            return Ok((0, 0));
+        }
+        let keys: Vec<&Key> = keys.iter().copied().collect();
+        let mut query = sqlx::query(AssertSqlSafe(Arc::clone(&self.delete)));
+        for part in 0..self.entity.key.len() {
+            query = query.bind(key_part(&keys, part));
+        }
+        let done = query.execute(connection).await?;
+        Ok((done.rows_affected(), count(keys.len())))
+    }
+
+    /// `rest` is the code of columns that an image neither names nor resets.
+    async fn put(
+        &self,
+        connection: &mut PgConnection,
+        sql: &Arc<str>,
+        images: Vec<(&Key, &Image)>,
+        rest: Code,
+    ) -> Result<(u64, u64), sqlx::Error> {
+        if images.is_empty() {
+            return Ok((0, 0));
+        }
+        let keys: Vec<&Key> = images.iter().map(|(key, _)| *key).collect();
+        let images: Vec<&Image> = images.iter().map(|(_, image)| *image).collect();
+        let mut query = sqlx::query(AssertSqlSafe(Arc::clone(sql)));
+        for part in 0..self.entity.key.len() {
+            query = query.bind(key_part(&keys, part));
+        }
+        for column in 0..self.entity.columns.len() {
+            let texts: Vec<Option<&str>> = images.iter().map(|image| text(image, column)).collect();
+            query = query.bind(texts);
+        }
+        let columns = self.entity.columns.len();
+        let codes: Vec<Vec<u8>> = images.iter().map(|image| codes(image, columns, rest)).collect();
+        query = query.bind(codes);
+        query = query.bind(images.iter().map(|image| image.version).collect::<Vec<i64>>());
+        let occurred_at = images.iter().map(|image| image.occurred_at);
+        query = query.bind(occurred_at.collect::<Vec<Option<OffsetDateTime>>>());
+        let deleted_at = images.iter().map(|image| image.deleted_at);
+        query = query.bind(deleted_at.collect::<Vec<Option<OffsetDateTime>>>());
+        let done = query.execute(connection).await?;
+        Ok((done.rows_affected(), count(keys.len())))
+    }
+}
+
+fn count(rows: usize) -> u64 {
+    u64::try_from(rows).unwrap_or(u64::MAX)
+}
+
+fn key_part<'a>(keys: &[&'a Key], part: usize) -> Vec<Option<&'a str>> {
+    keys.iter().map(|key| key.parts().get(part).map(String::as_str)).collect()
+}
+
+fn text(image: &Image, column: usize) -> Option<&str> {
+    match image.named.get(&column)? {
+        Value::Set(text) => text.as_deref(),
+        Value::Add(delta) => Some(delta),
+    }
+}
+
+fn codes(image: &Image, columns: usize, rest: Code) -> Vec<u8> {
+    let defaults = image.reset || matches!(rest, Code::Default);
+    let code = |column| match image.named.get(&column) {
+        Some(Value::Set(_)) => Code::Set,
+        Some(Value::Add(_)) if defaults => Code::AddToDefault,
+        Some(Value::Add(_)) => Code::Add,
+        None if defaults => Code::Default,
+        None => Code::Keep,
+    };
+    (0..columns).map(|column| code(column) as u8).collect()
+}
+
+fn load_sql(entity: &Entity, numbers: bool) -> String {
+    let guard = |column: &Option<String>, otherwise: &str| match column {
+        Some(name) => format!("t.{}", quoted(name)),
+        None => otherwise.to_owned(),
+    };
+    let version = guard(&entity.version, "null");
+    let occurred_at = guard(&entity.occurred_at, "null::timestamptz");
+    let deleted_at = guard(&entity.deleted_at, "null::timestamptz");
+    let number_columns = entity.columns.iter().filter(|column| column.kind.is_number());
+    let texts =
+        joined(number_columns, ", ", |_, column| format!("t.{}::text", quoted(&column.name)));
+    let texts = if numbers { format!(", array[{texts}]::text[]") } else { String::new() };
+    format!(
+        "select x.position, coalesce({version}, 0)::bigint, {occurred_at}, \
+         {deleted_at} is not null{texts} \
+         from unnest({keys}) with ordinality as x ({names}, position) \
+         join {table} t on {matches}",
+        keys = key_parameters(entity),
+        names = key_names(entity),
+        table = entity.table,
+        matches = key_matches(entity),
+    )
+}
+
+fn insert_sql(entity: &Entity) -> String {
+    let mut names = joined(&entity.key, ", ", |_, column| quoted(&column.name));
+    let mut values =
+        joined(&entity.key, ", ", |part, column| format!("x.k{part}::{}", column.sql_type));
+    for (index, column) in entity.columns.iter().enumerate() {
+        names.push_str(&format!(", {}", quoted(&column.name)));
+        values.push_str(&format!(", {}", value_sql(index, column, "null")));
+    }
+    for (guard, value) in guards(entity) {
+        names.push_str(&format!(", {}", quoted(guard)));
+        values.push_str(&format!(", {value}"));
+    }
+    format!(
+        "insert into {table} ({names}) select {values} from {source} \
+         on conflict ({key}) do nothing",
+        table = entity.table,
+        source = source_sql(entity),
+        key = joined(&entity.key, ", ", |_, column| quoted(&column.name)),
+    )
+}
+
+fn update_sql(entity: &Entity) -> String {
+    let mut sets: Vec<String> = Vec::new();
+    for (index, column) in entity.columns.iter().enumerate() {
+        let current = format!("t.{}", quoted(&column.name));
+        sets.push(format!("{} = {}", quoted(&column.name), value_sql(index, column, &current)));
+    }
+    for (guard, value) in guards(entity) {
+        sets.push(format!("{} = {value}", quoted(guard)));
+    }
+    if sets.is_empty() {
+        // Nothing but a key: the row stays as it is, and the count must still be right.
+        sets.extend(entity.key.iter().take(1).map(|column| {
+            let name = quoted(&column.name);
+            format!("{name} = t.{name}")
+        }));
+    }
+    format!(
+        "update {table} as t set {sets} from {source} where {matches}",
+        table = entity.table,
+        sets = sets.join(", "),
+        source = source_sql(entity),
+        matches = key_matches(entity),
+    )
+}
+
+fn delete_sql(entity: &Entity) -> String {
+    format!(
+        "delete from {table} as t using unnest({keys}) as x ({names}) where {matches}",
+        table = entity.table,
+        keys = key_parameters(entity),
+        names = key_names(entity),
+        matches = key_matches(entity),
+    )
+}
+
+/// The columns that keylane itself writes, with their source.
+fn guards(entity: &Entity) -> impl Iterator<Item = (&str, &'static str)> {
+    let pairs = [
+        (&entity.version, "x.version"),
+        (&entity.occurred_at, "x.occurred_at"),
+        (&entity.deleted_at, "x.deleted_at"),
+    ];
+    pairs.into_iter().filter_map(|(name, value)| Some((name.as_deref()?, value)))
+}
+
+/// What a column becomes; `current` is its value before.
+fn value_sql(index: usize, column: &Column, current: &str) -> String {
+    let Column { sql_type, default, .. } = column;
+    let default = default.as_deref().unwrap_or("null");
+    let default = format!("({default})::{sql_type}");
+    let given = format!("x.c{index}::{sql_type}");
+    let sums = if column.kind.is_number() {
+        format!(
+            " when {} then coalesce({current}, 0) + {given} when {} then coalesce({default}, 0) + {given}",
+            Code::Add as u8,
+            Code::AddToDefault as u8
+        )
+    } else {
+        String::new()
+    };
+    format!(
+        "case get_byte(x.codes, {index}) when {} then {given}{sums} when {} then {default} else {current} end",
+        Code::Set as u8,
+        Code::Default as u8
+    )
+}
+
+fn source_sql(entity: &Entity) -> String {
+    let columns = entity.key.len() + entity.columns.len();
+    let next = columns + 1;
+    let texts = joined(&vec![(); columns], ", ", |index, ()| format!("${}::text[]", index + 1));
+    let names = joined(&entity.columns, "", |index, _| format!(", c{index}"));
+    format!(
+        "unnest({texts}, ${next}::bytea[], ${}::bigint[], ${}::timestamptz[], ${}::timestamptz[]) \
+         as x ({keys}{names}, codes, version, occurred_at, deleted_at)",
+        next + 1,
+        next + 2,
+        next + 3,
+        keys = key_names(entity),
+    )
+}
+
+fn key_parameters(entity: &Entity) -> String {
+    joined(&entity.key, ", ", |part, _| format!("${}::text[]", part + 1))
+}
+
+fn key_names(entity: &Entity) -> String {
+    joined(&entity.key, ", ", |part, _| format!("k{part}"))
+}
+
+fn key_matches(entity: &Entity) -> String {
+    joined(&entity.key, " and ", |part, column| {
+        format!("t.{} = x.k{part}::{}", quoted(&column.name), column.sql_type)
+    })
+}

@@ -1,0 +1,212 @@
+//! Every metric: its name, its help, its labels, and one function an event.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use metrics::{
+    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram,
+    gauge, histogram,
+};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+use crate::core::outcome::{Effect, Outcome, Reason, Unmet};
+use crate::core::partition::PartitionId;
+use crate::core::plan::CommitPlan;
+
+/// Bounds of the duration histograms, in seconds.
+const SECONDS: [f64; 14] =
+    [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 15.0, 60.0, 600.0];
+/// Bounds of the batch size, in writes.
+const WRITES: [f64; 11] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 5000.0];
+
+/// The help of every metric, by name; `docs/OPERATING.md` lists the same.
+pub const HELP: &[(&str, &str)] = &[
+    ("keylane_deliveries_total", "Deliveries received from the broker"),
+    ("keylane_writes_total", "Writes settled, by outcome and reason (or effect)"),
+    ("keylane_writes_replayed_total", "Repeats that got a stored outcome"),
+    ("keylane_row_writes_total", "Rows written; writes by rows is the fold ratio"),
+    ("keylane_batch_writes", "Deliveries in a committed batch"),
+    ("keylane_batch_seconds", "From the load of a batch to its commit"),
+    ("keylane_lag_seconds", "From publish to commit, of writes that say when they were published"),
+    ("keylane_oldest_unsettled_seconds", "Age of the oldest delivery in hand, by partition"),
+    ("keylane_partitions_held", "Partitions that this worker has claimed"),
+    ("keylane_fence_losses_total", "Claims that another worker superseded"),
+    ("keylane_retries_total", "Batches tried again, by cause"),
+    ("keylane_bisections_total", "Batches cut in two"),
+    ("keylane_dead_letters_total", "Dead letters written, by reason"),
+    ("keylane_dead_letters", "Dead letters that nobody has decided on"),
+    ("keylane_replies_dropped_total", "Outcomes that could not be sent to reply_to"),
+    ("keylane_connected", "Whether the broker is connected"),
+];
+
+/// Handles of what is counted a batch.
+#[derive(Clone)]
+pub struct Metrics {
+    deliveries: Counter,
+    replayed: Counter,
+    row_writes: Counter,
+    batch_writes: Histogram,
+    batch_seconds: Histogram,
+    lag_seconds: Histogram,
+    fence_losses: Counter,
+    bisections: Counter,
+    replies_dropped: Counter,
+    partitions_held: Gauge,
+    dead_letters: Gauge,
+    connected: Gauge,
+}
+
+/// Installs the recorder; the handle renders the page.
+pub fn install() -> anyhow::Result<PrometheusHandle> {
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)
+        .and_then(|builder| {
+            builder.set_buckets_for_metric(Matcher::Full("keylane_batch_writes".into()), &WRITES)
+        })
+        .and_then(PrometheusBuilder::install_recorder)
+        .context("install the metrics recorder")?;
+    for (name, help) in HELP {
+        match *name {
+            name if name.ends_with("_total") => describe_counter!(name, *help),
+            "keylane_batch_writes" | "keylane_batch_seconds" | "keylane_lag_seconds" => {
+                describe_histogram!(*name, *help);
+            }
+            name => describe_gauge!(name, *help),
+        }
+    }
+    Ok(handle)
+}
+
+impl Metrics {
+    /// Registers every series at 0.
+    pub fn new() -> Self {
+        for effect in Effect::ALL {
+            writes("applied", effect.label()).increment(0);
+        }
+        for unmet in Unmet::ALL {
+            writes("precondition_failed", unmet.label()).increment(0);
+        }
+        for reason in Reason::ALL {
+            writes("rejected", reason.label()).increment(0);
+            dead_letters_total(reason.label()).increment(0);
+        }
+        Self {
+            deliveries: counter!("keylane_deliveries_total"),
+            replayed: counter!("keylane_writes_replayed_total"),
+            row_writes: counter!("keylane_row_writes_total"),
+            batch_writes: histogram!("keylane_batch_writes"),
+            batch_seconds: histogram!("keylane_batch_seconds"),
+            lag_seconds: histogram!("keylane_lag_seconds"),
+            fence_losses: counter!("keylane_fence_losses_total"),
+            bisections: counter!("keylane_bisections_total"),
+            replies_dropped: counter!("keylane_replies_dropped_total"),
+            partitions_held: gauge!("keylane_partitions_held"),
+            dead_letters: gauge!("keylane_dead_letters"),
+            connected: gauge!("keylane_connected"),
+        }
+    }
+
+    /// A batch was collected.
+    pub fn received(&self, deliveries: usize) {
+        self.deliveries.increment(wide(deliveries));
+    }
+
+    /// A batch was committed.
+    pub fn committed(&self, plan: &CommitPlan, took: Duration) {
+        self.batch_writes.record(precise(plan.settled.len()));
+        self.batch_seconds.record(took.as_secs_f64());
+        self.row_writes.increment(wide(plan.row_writes()));
+        let mut tally: Vec<(&'static str, &'static str, u64)> = Vec::new();
+        for settled in &plan.settled {
+            if settled.replayed {
+                self.replayed.increment(1);
+                continue;
+            }
+            let (outcome, reason) = labels(&settled.outcome);
+            match tally.iter_mut().find(|line| line.0 == outcome && line.1 == reason) {
+                Some(line) => line.2 += 1,
+                None => tally.push((outcome, reason, 1)),
+            }
+        }
+        for (outcome, reason, count) in tally {
+            writes(outcome, reason).increment(count);
+            if outcome == "rejected" {
+                dead_letters_total(reason).increment(count);
+            }
+        }
+    }
+
+    /// How long a write waited from publish to commit.
+    pub fn lagged(&self, seconds: f64) {
+        self.lag_seconds.record(seconds);
+    }
+
+    /// A claim was superseded.
+    pub fn fenced(&self) {
+        self.fence_losses.increment(1);
+    }
+
+    /// A batch was cut in two.
+    pub fn bisected(&self) {
+        self.bisections.increment(1);
+    }
+
+    /// A batch is tried again.
+    pub fn retried(&self, cause: &'static str) {
+        counter!("keylane_retries_total", "cause" => cause).increment(1);
+    }
+
+    /// An outcome could not be sent.
+    pub fn reply_dropped(&self) {
+        self.replies_dropped.increment(1);
+    }
+
+    /// The broker came or went.
+    pub fn connected(&self, connected: bool) {
+        self.connected.set(if connected { 1.0 } else { 0.0 });
+    }
+
+    /// What the status board shows.
+    pub fn board(&self, held: usize, ages: &[(PartitionId, f64)]) {
+        self.partitions_held.set(precise(held));
+        for (partition, seconds) in ages {
+            let name = partition.to_string();
+            gauge!("keylane_oldest_unsettled_seconds", "partition" => name).set(*seconds);
+        }
+    }
+
+    /// Dead letters in the table.
+    pub fn dead_letters(&self, open: i64) {
+        self.dead_letters.set(precise(usize::try_from(open).unwrap_or(0)));
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+const fn labels(outcome: &Outcome) -> (&'static str, &'static str) {
+    match (outcome.effect(), outcome.reason()) {
+        (Some(label), _) | (None, Some(label)) => (outcome.label(), label),
+        (None, None) => (outcome.label(), ""),
+    }
+}
+
+fn writes(outcome: &'static str, reason: &'static str) -> Counter {
+    counter!("keylane_writes_total", "outcome" => outcome, "reason" => reason)
+}
+
+fn dead_letters_total(reason: &'static str) -> Counter {
+    counter!("keylane_dead_letters_total", "reason" => reason)
+}
+
+fn wide(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "metrics are doubles; counts stay far below 2^53")]
+const fn precise(count: usize) -> f64 {
+    count as f64
+}

@@ -1,0 +1,78 @@
+//! What has to be done now and then: look at the database, forget old write ids, show the board.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::PgPool;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::postgres::ledger_parts;
+
+use super::process::Process;
+
+/// How often the database and the board are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Longest wait for the database's answer.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// Looks between two rounds of the ledger's parts.
+const LOOKS_A_ROUND: u32 = 30;
+
+/// Runs until `drain`.
+pub async fn run(
+    process: Arc<Process>,
+    retention_hours: u32,
+    drain: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut tick = interval(LOOK_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut looks = 0_u32;
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = drain.cancelled() => {
+                process.board.drains();
+                return Ok(());
+            }
+        }
+        let (held, ages) = process.board.ages();
+        process.metrics.board(held, &ages);
+        look_at_database(&process).await;
+        looks += 1;
+        if looks.is_multiple_of(LOOKS_A_ROUND)
+            && let Err(error) = round(&process, retention_hours).await
+        {
+            warn!(%error, "failed to keep the ledger's parts; trying again in a minute");
+        }
+    }
+}
+
+async fn look_at_database(process: &Process) {
+    let missing = match timeout(ANSWER_MAX, answer(&process.pool)).await {
+        Ok(Ok(open)) => {
+            process.metrics.dead_letters(open);
+            None
+        }
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(_elapsed) => Some(format!("no answer within {ANSWER_MAX:?}")),
+    };
+    let was_missing = process.board.database_missing();
+    match (&missing, was_missing) {
+        (Some(why), false) => warn!("Waiting for the database: {why}"),
+        (None, true) => info!("The database is back"),
+        (Some(_), true) | (None, false) => {}
+    }
+    process.board.database(missing);
+}
+
+async fn answer(pool: &PgPool) -> Result<i64, sqlx::Error> {
+    ledger_parts::open_dead_letters(pool).await
+}
+
+async fn round(process: &Process, retention_hours: u32) -> Result<(), sqlx::Error> {
+    let settled = process.board.settled_partitions();
+    ledger_parts::note_settled(&process.pool, &process.worker, &settled).await?;
+    ledger_parts::turn(&process.pool, retention_hours).await?;
+    Ok(())
+}

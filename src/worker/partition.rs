@@ -1,0 +1,118 @@
+//! Keeps one queue subscribed, and serves it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::core::partition::PartitionId;
+use crate::core::rendezvous::score;
+use crate::deliveries::Deliveries;
+use crate::postgres::store::PgStore;
+use crate::rabbit::connection::Connection;
+use crate::rabbit::consumer::Subscription;
+use crate::rabbit::error::BrokerError;
+
+use super::process::Process;
+use super::turn::{Ended, Lane};
+
+/// Quiet time after which a partition gives its database connection back.
+const IDLE_MAX: Duration = Duration::from_secs(30);
+/// Pause before a queue is subscribed again.
+const RESUBSCRIBE_AFTER: Duration = Duration::from_secs(1);
+
+/// One queue of this worker.
+pub struct Partition {
+    pub id: PartitionId,
+    pub process: Arc<Process>,
+    pub connection: Arc<Connection>,
+    /// Cancelled when the process drains or the connection is lost.
+    pub stop: CancellationToken,
+}
+
+impl Partition {
+    /// Serves the queue until it is told to stop, or the queue is no more.
+    pub async fn run(self) {
+        let settings = &self.process.settings;
+        let timeout = Duration::from_millis(settings.database.statement_timeout_ms.get().into());
+        let pool = self.process.pool.clone();
+        let mut store = PgStore::new(pool, self.process.worker.clone(), timeout);
+        while !self.stop.is_cancelled() {
+            match self.subscribe().await {
+                Ok(mut subscription) => {
+                    self.process.board.subscribed(self.id);
+                    let ended = self.serve(&mut subscription, &mut store).await;
+                    // The claim goes first, and the channel is closed, not cancelled.
+                    store.release();
+                    subscription.close().await;
+                    self.process.board.ended(self.id);
+                    debug!(partition = %self.id, ?ended, "Gave the subscription back");
+                    if ended == Ended::DatabaseAway {
+                        self.wait_for_database().await;
+                    }
+                }
+                Err(BrokerError::Missing { .. }) => {
+                    return info!(partition = %self.id, "The queue is no more");
+                }
+                Err(error) => warn!(partition = %self.id, %error, "failed to subscribe"),
+            }
+            self.pause().await;
+        }
+    }
+
+    async fn subscribe(&self) -> Result<Subscription, BrokerError> {
+        let amqp = &self.process.settings.amqp;
+        let queue = self.id.queue(&amqp.prefix);
+        let priority = score(&self.process.worker, &queue);
+        let tag = format!("{}/{}", self.process.worker, self.id);
+        Subscription::open(&self.connection, &queue, &tag, amqp.prefetch.get(), priority).await
+    }
+
+    async fn serve(&self, subscription: &mut Subscription, store: &mut PgStore) -> Ended {
+        loop {
+            let first = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Ended::Stopped,
+                first = timeout(IDLE_MAX, subscription.next()) => first,
+            };
+            let first = match first {
+                Ok(Some(first)) => first,
+                Ok(None) => return Ended::Gone,
+                Err(_idle) => {
+                    store.release();
+                    continue;
+                }
+            };
+            let mut lane = Lane {
+                partition: self.id,
+                store: &mut *store,
+                shell: &*self.process,
+                limits: self.process.limits(),
+                stop: self.stop.clone(),
+            };
+            let items = lane.collect(subscription, first);
+            if let Err(ended) = lane.finish(subscription, items).await {
+                return ended;
+            }
+            self.process.board.settled(self.id);
+            if store.is_scarce() {
+                store.release();
+            }
+        }
+    }
+
+    async fn wait_for_database(&self) {
+        while !self.stop.is_cancelled() && self.process.pool.acquire().await.is_err() {
+            self.pause().await;
+        }
+    }
+
+    async fn pause(&self) {
+        tokio::select! {
+            () = sleep(RESUBSCRIBE_AFTER) => {}
+            () = self.stop.cancelled() => {}
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! The outcome as senders get it (WIRE.md, section 4).
+
+use serde_json::json;
+use time::format_description::well_known::Rfc3339;
+
+use crate::core::batch::Item;
+use crate::core::plan::Settled;
+use crate::rabbit::outcomes::Reply;
+use crate::settings::Amqp;
+
+/// RabbitMQ's own names for a caller that waits on its connection.
+const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
+
+/// The reply that a delivery asks for, if it asks for one that is served: a sender must not make
+/// the worker publish into any queue it likes.
+pub fn reply(item: &Item, settled: &Settled, amqp: &Amqp) -> Option<Reply> {
+    let properties = &item.message.properties;
+    let reply_to = properties.reply_to.as_ref()?;
+    let served = reply_to.starts_with(DIRECT_REPLY_TO)
+        || amqp.reply_to_prefixes.iter().any(|prefix| reply_to.starts_with(prefix.as_str()));
+    served.then(|| Reply {
+        reply_to: reply_to.clone(),
+        correlation_id: properties.correlation_id.clone(),
+        body: outcome(item, settled).to_string().into_bytes(),
+    })
+}
+
+/// The outcome of section 4.
+pub fn outcome(item: &Item, settled: &Settled) -> serde_json::Value {
+    let identity = item.identity();
+    let outcome = &settled.outcome;
+    json!({
+        "entity": identity.map(|identity| &identity.entity),
+        "key": identity.map_or(&item.message.routing_key, |identity| &identity.key),
+        "write_id": identity.map(|identity| &identity.write_id),
+        "outcome": outcome.label(),
+        "effect": outcome.effect(),
+        "version": outcome.version(),
+        "reason": outcome.reason(),
+        "detail": outcome.detail(),
+        "applied_at": settled.applied_at.format(&Rfc3339).unwrap_or_default(),
+        "replayed": settled.replayed,
+    })
+}
