@@ -35,7 +35,8 @@ EOF
   dpkg -x "$apt"/cache/archives/base-files_*.deb "$tree.new"
   local package
   for package in "$apt"/cache/archives/*.deb; do dpkg -x "$package" "$tree.new"; done
-  # mount points for what a process cannot do without
+  # mount points
+  mkdir -p "$tree.new/srv"
   touch "$tree.new"/dev/{null,zero,random,urandom}
   echo '127.0.0.1 localhost' >"$tree.new/etc/hosts"
   printf 'root:x:0:0::/:/bin/sh\nrabbitmq:x:%s:%s::/srv:/bin/sh\n' "$(id -u rabbitmq)" "$(id -g rabbitmq)" >"$tree.new/etc/passwd"

@@ -1,15 +1,18 @@
 //! The pure core: it is given values and gives back values. No `async`, no I/O, no clock, no
 //! randomness; equal input, equal output.
 
+pub mod array;
 pub mod batch;
 pub mod column;
 pub mod entity;
 pub mod failure;
 pub mod fingerprint;
 pub mod fold;
+pub mod json;
 pub mod key;
 pub mod message;
 pub mod moment;
+pub mod number;
 pub mod outcome;
 pub mod partition;
 pub mod plan;

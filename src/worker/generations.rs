@@ -18,7 +18,7 @@ const OPENING_MAX_S: i64 = 15;
 
 /// Declares what is missing; returns every queue to subscribe to, or `None` while another worker
 /// is opening the newest generation.
-pub async fn ensure(
+pub(super) async fn ensure(
     process: &Process,
     connection: &Connection,
 ) -> anyhow::Result<Option<Vec<PartitionId>>> {

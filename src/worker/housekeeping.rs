@@ -20,7 +20,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(5);
 const LOOKS_A_ROUND: u32 = 30;
 
 /// Runs until `drain`.
-pub async fn run(
+pub(super) async fn run(
     process: Arc<Process>,
     retention_hours: u32,
     drain: CancellationToken,

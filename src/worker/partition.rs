@@ -24,7 +24,7 @@ const IDLE_MAX: Duration = Duration::from_secs(30);
 const RESUBSCRIBE_AFTER: Duration = Duration::from_secs(1);
 
 /// One queue of this worker.
-pub struct Partition {
+pub(super) struct Partition {
     pub id: PartitionId,
     pub process: Arc<Process>,
     pub connection: Arc<Connection>,
@@ -34,7 +34,7 @@ pub struct Partition {
 
 impl Partition {
     /// Serves the queue until it is told to stop, or the queue is no more.
-    pub async fn run(self) {
+    pub(super) async fn run(self) {
         let settings = &self.process.settings;
         let timeout = Duration::from_millis(settings.database.statement_timeout_ms.get().into());
         let pool = self.process.pool.clone();

@@ -28,7 +28,7 @@ const MENDED_AFTER: Duration = Duration::from_secs(15);
 const OPENED_AFTER: Duration = Duration::from_millis(300);
 
 /// Serves until `drain`.
-pub async fn run(
+pub(super) async fn run(
     process: Arc<Process>,
     mut leaving: mpsc::Receiver<Reply>,
     drain: CancellationToken,
