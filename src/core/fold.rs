@@ -218,3 +218,7 @@ enum Step {
     Nothing,
     Change { change: RowChange, row: Option<Row>, effect: Effect },
 }
+
+#[cfg(test)]
+#[path = "fold_tests.rs"]
+mod tests;

@@ -5,6 +5,8 @@ pub mod array;
 pub mod batch;
 pub mod column;
 pub mod entity;
+#[cfg(test)]
+mod examples;
 pub mod failure;
 pub mod fingerprint;
 pub mod fold;

@@ -409,3 +409,7 @@ fn check_key_member(
 fn pointer(name: &str, tail: &str) -> String {
     format!("/{}{tail}", escape(name).replace('~', "~0").replace('/', "~1"))
 }
+
+#[cfg(test)]
+#[path = "write_tests.rs"]
+mod tests;

@@ -1,0 +1,49 @@
+# Owns the short names of everything one does here; what is longer than a line lives in scripts/.
+SHELL := bash
+.DEFAULT_GOAL := help
+.PHONY: help run test test-all check bench demo-race flights servers-start servers-stop clean
+
+export RUSTDOCFLAGS := -D warnings
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## private servers, a worker and an example to play with, until Ctrl-C
+	@scripts/run.sh
+
+test: ## everything that must hold: check, then all tests against private servers
+	@scripts/install.sh test
+	@$(MAKE) --no-print-directory check
+	@scripts/test.sh
+
+test-all: test ## the same, and the tests once more against RabbitMQ 4
+	@KEYLANE_BROKER=4 scripts/test.sh
+
+check: ## formatting, lints, documentation and scripts, without servers
+	cargo fmt --check
+	cargo clippy --all-targets --locked -- -D warnings
+	cargo doc --no-deps --locked --document-private-items
+	@if command -v shellcheck >/dev/null; then shellcheck scripts/*.sh; else echo "shellcheck is not here: scripts are not checked"; fi
+
+demo-race: ## the race that keylane ends, without it and with it (CLIENTS=16 KEYS=50 WRITES=2000)
+	@scripts/demo-race.sh
+
+flights: ## apply a file of real writes and compare with what must come of them (FILE=flights.ndjson.gz)
+	@scripts/flights.sh "$(FILE)"
+
+bench: ## measure rates on this machine
+	cargo bench --locked
+
+servers-start: ## private servers for development; prints what to eval
+	@scripts/install.sh
+	@scripts/servers.sh start .keylane/dev
+	@scripts/servers.sh env .keylane/dev
+
+servers-stop: ## stop them; the data stays
+	@scripts/servers.sh stop .keylane/dev
+
+clean: ## stop the project's servers and remove all that was built or started here
+	@scripts/servers.sh stop --wipe .keylane/dev
+	@scripts/servers.sh stop --wipe .keylane/run/servers
+	rm -rf --one-file-system .keylane examples/node/node_modules
+	cargo clean

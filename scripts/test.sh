@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Owns one run of the tests: fresh private servers before, nothing left after, however it ends.
+# Arguments go to cargo nextest: scripts/test.sh -E 'test(fence)'. KEYLANE_BROKER=4 runs them against RabbitMQ 4.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+cd "$project"
+PATH=$PATH:$project/.keylane/venv/bin
+
+state=$(mktemp -d)
+clean_up() {
+  trap '' INT TERM
+  scripts/servers.sh stop --wipe "$state"
+  rm -rf "$state"
+}
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+scripts/servers.sh start "$state"
+eval "$(scripts/servers.sh env "$state")"
+cargo nextest run --locked "$@"
