@@ -1,10 +1,60 @@
-#[derive(clap::Parser)]
+//! The command line: what is asked becomes a call, what comes back is printed.
+//!
+//! Owns: names and arguments of the commands, and their exit codes: 0 done, 1 failed (2, wrong
+//! usage, is clap's). Data goes to the writer that is handed in, talk to standard error.
+//! Never: decides anything about writes.
+#![expect(
+    clippy::future_not_send,
+    reason = "the writer may be a locked terminal; `main` awaits a command where it stands"
+)]
+
+pub mod migrate;
+pub mod publish;
+pub mod settings;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+
+use crate::settings::load::load;
+use crate::telemetry;
+
+/// One ordered line of writes a business key, each applied exactly once to your tables.
+#[derive(Debug, Parser)]
+#[command(name = "keylane", version, about, propagate_version = true)]
 pub struct Cli {
-    #[arg(long)]
-    config: Option<std::path::PathBuf>,
+    /// Settings in TOML; default: the file that `KEYLANE_CONFIG` names, else `config/keylane.toml`
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
 }
-pub async fn run(c: Cli, _o: &mut dyn std::io::Write) -> anyhow::Result<std::process::ExitCode> {
-    let s = crate::settings::load::load(c.config)?;
-    crate::telemetry::start(&s.telemetry)?;
-    crate::worker::run(s).await
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Bring keylane's own tables up to date; harmless again
+    Migrate,
+    /// Apply writes to your tables until told to stop
+    Worker,
+    /// Send writes to the broker, and say which it confirmed
+    Publish(publish::Args),
+    /// Show the effective settings, without secrets
+    Settings,
+}
+
+/// Runs a command; an error is for the caller to print, with the exit code 1.
+pub async fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+    let settings = load(cli.config).context("load settings")?;
+    match cli.command {
+        Command::Migrate => migrate::run(&settings, out).await,
+        Command::Worker => {
+            telemetry::start(&settings.telemetry).context("start logging")?;
+            crate::worker::run(settings).await
+        }
+        Command::Publish(args) => publish::run(&settings, &args, out).await,
+        Command::Settings => settings::run(&settings, out),
+    }
 }

@@ -1,6 +1,6 @@
 //! Dead letters: rejected writes with all that came with them, written with the rejection.
 
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
 
 use crate::core::batch::Item;
 use crate::core::message::escape;
@@ -59,4 +59,11 @@ pub(super) async fn insert(
         .execute(connection)
         .await?;
     Ok(())
+}
+
+/// How many dead letters wait for somebody to decide.
+pub async fn count_open(pool: &PgPool) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar("select count(*) from keylane.dead_letters where state = 'dead'")
+        .fetch_one(pool)
+        .await
 }

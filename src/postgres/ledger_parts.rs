@@ -3,7 +3,7 @@
 //! Owns: that at most [`PARTS_MAX`] parts are alive, and that none is dropped while a delivery
 //! may come back that it knows.
 
-use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 use tracing::{info, warn};
 
 use crate::core::partition::PartitionId;
@@ -120,10 +120,4 @@ pub async fn note_settled(
         .execute(pool)
         .await?;
     Ok(())
-}
-
-/// Open dead letters by entity and reason, for the metrics.
-pub async fn open_dead_letters(pool: &PgPool) -> Result<i64, sqlx::Error> {
-    const SQL: &str = "select count(*) from keylane.dead_letters where state = 'dead'";
-    sqlx::query(SQL).fetch_one(pool).await?.try_get(0)
 }

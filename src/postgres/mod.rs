@@ -3,7 +3,7 @@
 pub mod catalogue;
 pub mod claim;
 pub mod connect;
-mod dead_letters;
+pub mod dead_letters;
 mod error;
 pub mod generations;
 mod ledger;

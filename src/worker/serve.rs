@@ -101,6 +101,11 @@ async fn serve(
     }
     stop.cancel();
     all_ended(&mut partitions).await;
+    while let Ok(reply) = leaving.try_recv() {
+        if replies.send(reply).await.is_err() {
+            process.metrics.reply_dropped();
+        }
+    }
     consuming.close().await;
     publishing.close().await;
     if drain.is_cancelled() { Ok(()) } else { anyhow::bail!("the connection was lost") }

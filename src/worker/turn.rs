@@ -14,6 +14,7 @@ use tracing::{error, info, warn};
 use crate::core::batch::{BatchLimits, Item, Wanted};
 use crate::core::entity::Entities;
 use crate::core::failure::{Failure, Verdict};
+use crate::core::message::Message;
 use crate::core::outcome::Rejection;
 use crate::core::partition::PartitionId;
 use crate::core::plan::{CommitPlan, plan};
@@ -25,6 +26,11 @@ use super::status::Doing;
 /// How long a batch may wait in hand for the database. Then the subscription is given back, long
 /// before the broker's own consumer timeout (30 minutes by default) would take it.
 pub const PATIENCE_MAX: Duration = Duration::from_mins(5);
+
+/// Claims that a batch may cost before there is a pause in front of the next.
+const RECLAIMS_AT_ONCE: u32 = 2;
+/// That pause.
+const RECLAIM_AFTER: Duration = Duration::from_millis(200);
 
 /// What a lane needs of its process.
 pub trait Shell: Send + Sync {
@@ -72,11 +78,7 @@ pub struct Lane<'a, S, H> {
 impl<S: Store, H: Shell> Lane<'_, S, H> {
     /// Collects what has arrived, in queue order, behind `first`, up to the limits. There is no
     /// timer: while one batch commits the next one gathers.
-    pub fn collect(
-        &self,
-        deliveries: &mut impl Deliveries,
-        first: (u64, crate::core::message::Message),
-    ) -> Vec<Item> {
+    pub fn collect(&self, deliveries: &mut impl Deliveries, first: (u64, Message)) -> Vec<Item> {
         let entities = self.shell.entities();
         let mut bytes = first.1.body.len();
         let mut items = vec![Item::new(first.0, first.1, &entities, self.limits)];
@@ -99,7 +101,7 @@ impl<S: Store, H: Shell> Lane<'_, S, H> {
         items: Vec<Item>,
     ) -> Result<(), Ended> {
         let mut waiting = VecDeque::from([items]);
-        let mut attempt = 0;
+        let (mut attempt, mut reclaims) = (0, 0);
         let patience = Instant::now() + PATIENCE_MAX;
         while let Some(items) = waiting.front_mut() {
             let Err(failure) = self.step(deliveries, items).await? else {
@@ -111,7 +113,15 @@ impl<S: Store, H: Shell> Lane<'_, S, H> {
             let verdict = failure.verdict(attempt, items.len());
             self.shell.failed(&failure, &verdict);
             match verdict {
-                Verdict::Reclaim => self.claim(deliveries, patience).await?,
+                Verdict::Reclaim => {
+                    // A claim is no failure of the batch; but two owners must not take turns.
+                    attempt -= 1;
+                    reclaims += 1;
+                    if reclaims > RECLAIMS_AT_ONCE {
+                        self.wait(&failure, RECLAIM_AFTER, false, patience).await?;
+                    }
+                    self.claim(deliveries, patience).await?;
+                }
                 Verdict::Retry { after, halt } => {
                     if halt {
                         // The user may have changed the table since it was read.
