@@ -43,6 +43,15 @@ free_ports() {
   done
 }
 
+# launch PIDFILE LOG COMMAND…: in a session of its own, so that Ctrl-C at a terminal does not reach it.
+launch() {
+  local pid_file=$1 log=$2
+  shift 2
+  # shellcheck disable=SC2016
+  setsid bash -c 'echo $$ >"$0"; exec "$@"' "$pid_file" "$@" </dev/null >>"$log" 2>&1 &
+  launched=$!
+}
+
 # pid_in FILE MARK: the process id in FILE, if that process carries MARK in its environment.
 # After a crash or a reboot the number alone may belong to somebody else.
 pid_in() {

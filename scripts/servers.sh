@@ -88,15 +88,6 @@ enter_broker() {
     RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-kernel inet_dist_use_interface {127,0,0,1} +sbwt none +sbwtdcpu none +sbwtdio none")
 }
 
-# launch PIDFILE LOG COMMAND…: in a session of its own, so that Ctrl-C at a terminal does not reach it.
-launch() {
-  local pid_file=$1 log=$2
-  shift 2
-  # shellcheck disable=SC2016
-  setsid bash -c 'echo $$ >"$0"; exec "$@"' "$pid_file" "$@" </dev/null >>"$log" 2>&1 &
-  launched=$!
-}
-
 configure_rabbit() {
   mkdir -p "$rabbit_dir"/{data,log}
   cat >"$rabbit_dir/rabbitmq.conf" <<EOF

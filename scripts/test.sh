@@ -4,7 +4,7 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$project"
-PATH=$PATH:$project/.keylane/venv/bin
+export PATH=$project/.keylane/venv/bin:$PATH # python3 with pika; cargo-nextest where the machine has none
 
 state=$(mktemp -d)
 clean_up() {

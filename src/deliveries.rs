@@ -9,7 +9,7 @@ use crate::core::message::Message;
 pub struct Gone;
 
 /// One queue's deliveries and their settlement.
-pub trait Deliveries: Send {
+pub trait Deliveries: Send + Sync {
     /// Waits for the next delivery, under the number that settles it. Giving up the wait loses
     /// nothing.
     fn next(&mut self) -> impl Future<Output = Option<(u64, Message)>> + Send;

@@ -14,7 +14,7 @@ use crate::core::plan::{CommitPlan, Loaded};
 /// the end of a COMMIT is unknown, the claim is gone too, and the next load answers
 /// [`Failure::Unclaimed`]. Otherwise a retry could apply what was already committed: only a new
 /// claim waits until the old transaction has ended.
-pub trait Store: Send {
+pub trait Store: Send + Sync {
     /// Claims the partition under a new epoch; waits for the transaction of an older owner.
     fn claim(
         &mut self,

@@ -31,8 +31,7 @@ fn text(path: &Path) -> String {
 #[test]
 fn no_source_file_is_too_long_to_be_read() {
     let sources = files("src", ".rs").into_iter().chain(files("tests", ".rs"));
-    let long: Vec<_> =
-        sources.filter(|path| text(path).lines().count() > LINES_MAX).collect();
+    let long: Vec<_> = sources.filter(|path| text(path).lines().count() > LINES_MAX).collect();
     assert!(long.is_empty(), "over {LINES_MAX} lines: {long:?}");
 }
 
@@ -60,7 +59,9 @@ fn types_of_a_library_stay_in_their_folder() {
         let home = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
         for path in files("src", ".rs") {
             let at_home = path.starts_with(&home) || path.ends_with("main.rs");
-            let uses = text(&path).lines().any(|line| !line.trim().starts_with("//") && line.contains(word));
+            let uses = text(&path)
+                .lines()
+                .any(|line| !line.trim().starts_with("//") && line.contains(word));
             assert!(at_home || !uses, "{word} in {}", path.display());
         }
     }

@@ -53,14 +53,17 @@ impl Item {
 
     /// Decodes it again with a fresh catalogue, whose answer stands.
     pub fn decode_again(&mut self, entities: &Entities, limits: BatchLimits) {
-        self.decoded = decode(&self.message, entities, limits.body_bytes_max)
-            .map_err(|refused| Refused { stale: false, ..refused });
+        self.decoded =
+            decode(&self.message, entities, limits.body_bytes_max).map_err(|mut refused| {
+                refused.stale = false;
+                refused
+            });
     }
 
     /// Turns it into a rejection: it was alone in its batch and could not be applied.
     pub fn reject(&mut self, rejection: Rejection) {
         let identity = self.identity().cloned();
-        self.decoded = Err(Refused { identity, rejection, stale: false });
+        self.decoded = Err(Box::new(Refused { identity, rejection, stale: false }));
     }
 
     /// What the broker gave up on is rejected, unless the ledger knows what became of it.

@@ -1,7 +1,7 @@
 //! Folds the writes of one key, in order, onto its row.
 //!
 //! Owns: what becomes of each write, and of the row. The order of checks is WIRE.md's: rejections,
-//! if-version, occurred-at, already_exists / not_found.
+//! if-version, occurred-at, then whether the row is there.
 //! Never: waits, reads a clock, or looks at another key.
 
 use std::collections::BTreeMap;
@@ -103,9 +103,8 @@ impl Lane {
             ));
         }
         match (write.change, self.present()) {
-            (Change::Delete, None) => Ok(Step::Nothing),
             (Change::Delete, Some(row)) => self.delete(write, row, now),
-            (Change::Update, None) => Ok(Step::Nothing),
+            (Change::Delete | Change::Update, None) => Ok(Step::Nothing),
             (_, Some(_)) => self.put(write, write.change == Change::Replace, Effect::Updated),
             (_, None) => {
                 self.check_complete(write)?;

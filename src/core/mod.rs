@@ -3,6 +3,7 @@
 
 pub mod array;
 pub mod batch;
+pub mod body;
 pub mod column;
 pub mod entity;
 #[cfg(test)]

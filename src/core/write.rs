@@ -3,15 +3,13 @@
 //! Owns: every check that needs neither the row nor the ledger.
 //! Never: drops a delivery. What cannot be a write is `Refused`, and becomes a dead letter.
 
-use std::borrow::Cow;
-use std::fmt;
 use std::sync::Arc;
 
-use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::body::{Members, parse_members};
 use super::column::Mismatch;
 use super::entity::{Entities, Entity};
 use super::fingerprint::{Canonical, Fingerprint, ledger_id};
@@ -109,11 +107,11 @@ pub struct Refused {
 }
 
 /// A delivery after decoding.
-pub type Decoded = Result<Write, Refused>;
+pub type Decoded = Result<Write, Box<Refused>>;
 
 /// Decodes `message`; a body above `body_bytes_max` bytes is refused.
 pub fn decode(message: &Message, entities: &Entities, body_bytes_max: usize) -> Decoded {
-    let anonymous = |rejection| Refused { identity: None, rejection, stale: false };
+    let anonymous = |rejection| Box::new(Refused { identity: None, rejection, stale: false });
     let properties = &message.properties;
     let write_id = write_id(properties.message_id.as_deref()).map_err(anonymous)?;
     let (entity, change) = kind(properties.kind.as_deref()).map_err(anonymous)?;
@@ -133,7 +131,8 @@ pub fn decode(message: &Message, entities: &Entities, body_bytes_max: usize) -> 
         write_id: write_id.to_owned(),
         fingerprint: fingerprint(message, entity, change, &headers, &members),
     };
-    let refuse = |rejection, stale| Refused { identity: Some(identity.clone()), rejection, stale };
+    let refuse =
+        |rejection, stale| Box::new(Refused { identity: Some(identity.clone()), rejection, stale });
 
     check_envelope(message, body_bytes_max).map_err(|rejection| refuse(rejection, false))?;
     let change = Change::from_label(change).ok_or_else(|| {
@@ -194,56 +193,6 @@ fn check_envelope(message: &Message, body_bytes_max: usize) -> Result<(), Reject
         ));
     }
     Ok(())
-}
-
-type Members<'a> = Vec<(Cow<'a, str>, &'a RawValue)>;
-
-/// The members of a JSON object with the exact text of their values; a name twice is an error.
-fn parse_members(body: &[u8]) -> Result<Members<'_>, String> {
-    struct Object;
-    impl<'de> Visitor<'de> for Object {
-        type Value = Members<'de>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a JSON object")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let mut members: Members<'de> = Vec::new();
-            while let Some(Name(name)) = map.next_key()? {
-                members.push((name, map.next_value()?));
-            }
-            Ok(members)
-        }
-    }
-    let text = std::str::from_utf8(body).map_err(|_not_utf8| "the body is not UTF-8".to_owned())?;
-    let mut json = serde_json::Deserializer::from_str(text);
-    let members = json
-        .deserialize_map(Object)
-        .and_then(|members| json.end().map(|()| members))
-        .map_err(|error| format!("the body is no JSON object: {}", place(&error)))?;
-    let mut names: Vec<&str> = members.iter().map(|(name, _)| name.as_ref()).collect();
-    names.sort_unstable();
-    match names.windows(2).find(|pair| pair.first() == pair.last()) {
-        Some(pair) => {
-            Err(format!("the body names `{}` twice", escape(pair.first().unwrap_or(&""))))
-        }
-        None => Ok(members),
-    }
-}
-
-/// A member's name, borrowed where it holds no escape.
-#[derive(serde::Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
-
-/// What serde says, without the value it may quote: a body may be personal data.
-fn place(error: &serde_json::Error) -> String {
-    let what = match error.classify() {
-        serde_json::error::Category::Eof => "it ends too early",
-        serde_json::error::Category::Data => "it is another kind of JSON value",
-        serde_json::error::Category::Syntax | serde_json::error::Category::Io => "a syntax error",
-    };
-    format!("{what} at line {} column {}", error.line(), error.column())
 }
 
 fn fingerprint(

@@ -96,9 +96,9 @@ pub(super) async fn insert(
         .bind(lines.iter().map(|(identity, _)| identity.key.as_str()).collect::<Vec<_>>())
         .bind(lines.iter().map(|(identity, _)| identity.fingerprint.as_slice()).collect::<Vec<_>>())
         .bind(text(|outcome| Some(outcome.label())))
-        .bind(text(|outcome| outcome.effect()))
-        .bind(text(|outcome| outcome.reason()))
-        .bind(text(|outcome| outcome.detail()))
+        .bind(text(Outcome::effect))
+        .bind(text(Outcome::reason))
+        .bind(text(Outcome::detail))
         .bind(lines.iter().map(|(_, outcome)| outcome.version()).collect::<Vec<_>>())
         .execute(connection)
         .await?;

@@ -234,21 +234,23 @@ fn load_sql(entity: &Entity, numbers: bool) -> String {
 }
 
 fn insert_sql(entity: &Entity) -> String {
-    let mut names = joined(&entity.key, ", ", |_, column| quoted(&column.name));
-    let mut values =
-        joined(&entity.key, ", ", |part, column| format!("x.k{part}::{}", column.sql_type));
-    for (index, column) in entity.columns.iter().enumerate() {
-        names.push_str(&format!(", {}", quoted(&column.name)));
-        values.push_str(&format!(", {}", value_sql(index, column, "null")));
-    }
-    for (guard, value) in guards(entity) {
-        names.push_str(&format!(", {}", quoted(guard)));
-        values.push_str(&format!(", {value}"));
-    }
+    let key =
+        entity.key.iter().enumerate().map(|(part, column)| {
+            (quoted(&column.name), format!("x.k{part}::{}", column.sql_type))
+        });
+    let columns = entity
+        .columns
+        .iter()
+        .enumerate()
+        .map(|(index, column)| (quoted(&column.name), value_sql(index, column, "null")));
+    let guards = guards(entity).map(|(guard, value)| (quoted(guard), value.to_owned()));
+    let (names, values): (Vec<String>, Vec<String>) = key.chain(columns).chain(guards).unzip();
     format!(
         "insert into {table} ({names}) select {values} from {source} \
          on conflict ({key}) do nothing",
         table = entity.table,
+        names = names.join(", "),
+        values = values.join(", "),
         source = source_sql(entity),
         key = joined(&entity.key, ", ", |_, column| quoted(&column.name)),
     )

@@ -86,7 +86,7 @@ fn properties(from: &BasicProperties) -> Properties {
         delivery_mode: *from.delivery_mode(),
         priority: *from.priority(),
         timestamp: *from.timestamp(),
-        headers: from.headers().iter().flat_map(|table| table.inner()).map(header).collect(),
+        headers: from.headers().iter().flat_map(FieldTable::inner).map(header).collect(),
     }
 }
 
@@ -127,8 +127,8 @@ fn bytes(text: &LongString) -> Value {
 }
 
 fn hex(raw: &[u8]) -> Value {
-    let digits: String = raw.iter().map(|byte| format!("{byte:02x}")).collect();
-    serde_json::json!({ "hex": digits })
+    let digits: Vec<String> = raw.iter().map(|byte| format!("{byte:02x}")).collect();
+    serde_json::json!({ "hex": digits.concat() })
 }
 
 impl Deliveries for Subscription {
