@@ -1,7 +1,10 @@
 # shellcheck shell=bash
 # Owns how the scripts run keylane itself: building it, its servers, one worker in the background, waiting for outcomes.
-# Whoever sources this has sourced lib.sh, stands in the project's folder, and sets
+# Whoever sources this then stands in the project's folder, and sets
 #   state    a folder for pid and log        config   the settings of its example
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+cd "$project" || exit
+state='' config=''
 
 # Sets keylane: the program, built as KEYLANE_PROFILE says (dev or release).
 build_keylane() {
@@ -19,7 +22,7 @@ use_servers() {
   fi
   http=127.0.0.1:$(free_ports 1)
   export KEYLANE__AMQP__URL=$AMQP_URL KEYLANE__DATABASE__URL=$DATABASE_URL KEYLANE__HTTP__LISTEN=$http
-  export KEYLANE_CONFIG=$config
+  export KEYLANE_CONFIG=${config:?}
 }
 
 sql() { psql -X -q -v ON_ERROR_STOP=1 "$DATABASE_URL" "$@"; }

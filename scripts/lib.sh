@@ -49,6 +49,7 @@ launch() {
   shift 2
   # shellcheck disable=SC2016
   setsid bash -c 'echo $$ >"$0"; exec "$@"' "$pid_file" "$@" </dev/null >>"$log" 2>&1 &
+  # shellcheck disable=SC2034 # for those who wait
   launched=$!
 }
 

@@ -2,9 +2,7 @@
 # Owns `make run`: servers, a worker and the shop example, ready to play with; Ctrl-C stops everything it started.
 # AMQP_URL and DATABASE_URL name other servers than private ones; KEYLANE_PROFILE=release builds the fast program.
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/lib-worker.sh"
-cd "$project"
 caller=$PPID
 state=$project/.keylane/run
 config=$project/examples/shop/keylane.toml
@@ -12,7 +10,7 @@ example=examples/shop
 
 mkdir -p "$state"
 exec {lock}<"$state"
-flock -n "$lock" || die "it runs already; stop that one first (its folder: $state)"
+flock -w 5 "$lock" || die "it runs already; stop that one first (its folder: $state)"
 
 follower=
 clean_up() {
@@ -91,7 +89,7 @@ known=$(writes_with_outcome)
 wait_until 60 all_have_outcomes || die "not every write has an outcome in time; see $state/worker.log"
 echo
 if [[ ${known%/*} == 0 ]]; then
-  echo "$(wc -l <$example/writes.ndjson) messages were published and applied; one of them was a repeat and changed nothing:"
+  echo "$(wc -l <$example/writes.ndjson) messages were published, one of them a repeat that changed nothing. What became of the writes:"
 else
   echo "${known%/*} of ${known#*/} writes were known from an earlier run, so publishing them again changed nothing:"
 fi
@@ -108,10 +106,10 @@ Ready. Health and metrics: http://$http/readyz http://$http/metrics   In another
 
 The worker's log follows; Ctrl-C stops everything.
 EOF
-tail -n 0 -F "$state/worker.log" {lock}<&- &
+tail -n 0 -F --pid=$$ "$state/worker.log" {lock}<&- &
 follower=$!
 while worker_pid >/dev/null; do
-  sleep 1 &
+  sleep 1 {lock}<&- &
   wait $! # a signal ends this wait at once, it would not end a sleep in the foreground
   if make_wants_to_stop; then exit 0; fi
 done

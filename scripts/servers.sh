@@ -132,7 +132,7 @@ rabbit_ready_or_dead() {
   process_gone "$1" || { port_open "$management_port" && speaks_amqp "$amqp_port"; }
 }
 speaks_amqp() {
-  local first_byte
+  local first_byte=
   {
     exec 3<>"/dev/tcp/127.0.0.1/$1" && printf 'AMQP\0\0\011\001' >&3 && IFS= read -r -t 2 -N 1 first_byte <&3
     exec 3>&-

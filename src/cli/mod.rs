@@ -8,7 +8,11 @@
     reason = "the writer may be a locked terminal; `main` awaits a command where it stands"
 )]
 
+pub mod dead_letters;
+pub mod doctor;
+pub mod key;
 pub mod migrate;
+pub mod output;
 pub mod publish;
 pub mod settings;
 
@@ -41,8 +45,16 @@ enum Command {
     Worker,
     /// Send writes to the broker, and say which it confirmed
     Publish(publish::Args),
+    /// Look at broker, database and entities, and say what to mend
+    Doctor(doctor::Args),
     /// Show the effective settings, without secrets
     Settings,
+    /// What is known of a business key
+    #[command(subcommand)]
+    Key(key::Command),
+    /// What could not be applied
+    #[command(subcommand)]
+    DeadLetters(dead_letters::Command),
 }
 
 /// Runs a command; an error is for the caller to print, with the exit code 1.
@@ -55,6 +67,9 @@ pub async fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
             crate::worker::run(settings).await
         }
         Command::Publish(args) => publish::run(&settings, &args, out).await,
+        Command::Doctor(args) => doctor::run(&settings, &args, out).await,
+        Command::Key(command) => key::run(&settings, command, out).await,
+        Command::DeadLetters(command) => dead_letters::run(&settings, command, out).await,
         Command::Settings => settings::run(&settings, out),
     }
 }

@@ -122,3 +122,101 @@ impl Literal<'_> {
 fn ragged() -> Mismatch {
     Mismatch::new("expects arrays of equal length and depth inside an array")
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::column::ColumnType::{
+        Array, Bytea, Float8, Int4, Json, Jsonb, Numeric, Other, Text,
+    };
+    use super::*;
+
+    fn array(element: ColumnType) -> ColumnType {
+        Array(Box::new(element))
+    }
+
+    #[test]
+    fn an_array_becomes_a_literal_with_every_element_quoted() {
+        let table = [
+            (Int4, "[]", "{}"),
+            (Int4, "[ 1, null, 2.0 ]", r#"{"1",NULL,"2"}"#),
+            (Int4, "[[1,2],[3,null]]", r#"{{"1","2"},{"3",NULL}}"#),
+            (Int4, "[[[[[[1]]]]]]", r#"{{{{{{"1"}}}}}}"#),
+            (Text(None), r#"["NULL","","a,{b}"," \"\\ é"]"#, r#"{"NULL","","a,{b}"," \"\\ é"}"#),
+            (Bytea, r#"["\\x00"]"#, r#"{"\\x00"}"#),
+            (Jsonb, r#"[[1, 2], {"a": "b"}, null]"#, r#"{"[1, 2]","{\"a\": \"b\"}",NULL}"#),
+            (Json, "[[], [1]]", r#"{"[]","[1]"}"#),
+            (Float8, r#"["NaN", 1]"#, r#"{"NaN","1"}"#),
+            (Other, r#"["10.0.0.1", 1, true]"#, r#"{"10.0.0.1","1","true"}"#),
+        ];
+        for (element, json, literal) in table {
+            assert_eq!(array(element).check(json).as_deref(), Ok(literal), "{json}");
+        }
+    }
+
+    #[test]
+    fn a_mismatch_points_at_the_element() {
+        let long = format!("[{}]", vec!["1e131071"; 100].join(","));
+        let table = [
+            (Int4, r#"[1, 2, "x"]"#, "/2", "expects an integer"),
+            (Int4, "[[1, 2.5]]", "/0/1", "expects an integer"),
+            (Int4, "[[1, 2], [3]]", "/1", "expects arrays of equal"),
+            (Int4, "[[1], 2]", "/1", "expects arrays of equal"),
+            (Int4, "[1, [2]]", "/1", "expects arrays of equal"),
+            (Int4, "[null, [2]]", "/1", "expects arrays of equal"),
+            (Int4, "[[1], null]", "/1", "expects arrays of equal"),
+            (Int4, "[[]]", "/0", "expects no empty array"),
+            (Int4, "[[1], []]", "/1", "expects no empty array"),
+            (Int4, "[[[[[[[1]]]]]]]", "/0/0/0/0/0/0", "expects at most 6 dimensions"),
+            (Text(None), r#"["\u0000"]"#, "/0", "expects text without"),
+            (Jsonb, r#"[1, ["\u0000"]]"#, "/1", "expects JSON without"),
+            (Other, r#"["a", {}]"#, "/1", "expects a JSON string"),
+            (Numeric(None), &long, "/8", "expects an array of fewer"),
+        ];
+        for (element, json, pointer, detail) in table {
+            let mismatch = array(element).check(json).unwrap_err();
+            assert_eq!(mismatch.pointer, pointer, "{mismatch:?}");
+            assert!(mismatch.detail.starts_with(detail), "{mismatch:?}");
+        }
+    }
+
+    /// Reads a literal of one dimension as PostgreSQL does.
+    fn read(literal: &str) -> Vec<Option<String>> {
+        let mut rest = literal.strip_prefix('{').unwrap();
+        let mut elements = Vec::new();
+        while rest != "}" {
+            rest = rest.strip_prefix(',').unwrap_or(rest);
+            if let Some(tail) = rest.strip_prefix("NULL") {
+                elements.push(None);
+                rest = tail;
+                continue;
+            }
+            let mut chars = rest.strip_prefix('"').unwrap().chars();
+            let mut text = String::new();
+            loop {
+                match chars.next().unwrap() {
+                    '"' => break,
+                    '\\' => text.push(chars.next().unwrap()),
+                    plain => text.push(plain),
+                }
+            }
+            elements.push(Some(text));
+            rest = chars.as_str();
+        }
+        elements
+    }
+
+    fn elements() -> impl Strategy<Value = Vec<Option<String>>> {
+        prop::collection::vec(prop::option::of("[^\0]{0,6}|[\\\\\"{},NUL ]{0,6}"), 0..8)
+    }
+
+    proptest! {
+        #[test]
+        fn a_literal_reads_back_as_the_elements(elements in elements()) {
+            let json = serde_json::to_string(&elements).unwrap();
+            let literal = array(Text(None)).check(&json).unwrap();
+            prop_assert_eq!(read(&literal), elements);
+        }
+    }
+}

@@ -289,3 +289,7 @@ fn check_bytea(text: &str) -> Result<String, String> {
         None => Err("expects bytes as `\\x` and an even number of hexadecimal digits".to_owned()),
     }
 }
+
+#[cfg(test)]
+#[path = "column_tests.rs"]
+mod tests;

@@ -150,3 +150,58 @@ fn half_a_pair() -> Mismatch {
 fn behind(text: &str, bytes: usize) -> &str {
     text.get(bytes..).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::column::ColumnType::{Json, Jsonb};
+
+    #[test]
+    fn a_document_passes_as_it_is_written() {
+        let deep = format!("{}1{}", "[".repeat(100), "]".repeat(100));
+        let wide = format!("[{}[]]", "[[]],".repeat(200));
+        let documents = [
+            r#"{ "b" : [1.50, -0, 1e400, null, true], "a":"\\u0000 \" ] \ud83d\uDE00 \u00e9" }"#,
+            r#""\\\\u0000""#,
+            "1e131071",
+            "true",
+            "null",
+            &deep,
+            &wide,
+        ];
+        for json in documents {
+            assert_eq!(Json.check(json).as_deref(), Ok(json));
+            assert_eq!(Jsonb.check(json).as_deref(), Ok(json));
+        }
+    }
+
+    #[test]
+    fn what_postgresql_cannot_keep_is_refused_wherever_it_stands() {
+        let deep = format!("{}{}", "[{\"a\":".repeat(51), "1");
+        let documents = [
+            r#""\u0000""#,
+            r#"{"a": ["x\\\u0000"]}"#,
+            r#"{"\u0000": 1}"#,
+            r#""\ud83d""#,
+            r#""\ud83dx""#,
+            r#""\ud83d\u0041""#,
+            r#""\ud83d\n""#,
+            r#""\ude00\ud83d""#,
+            r#"{"\udfff": 1}"#,
+            &deep,
+        ];
+        for json in documents {
+            assert!(Json.check(json).is_err(), "{json}");
+            assert!(Jsonb.check(json).is_err(), "{json}");
+        }
+    }
+
+    #[test]
+    fn jsonb_refuses_a_number_beyond_numeric_and_json_keeps_it() {
+        let json = r#"{"a": [1e131072 ], "b": "1e131072"}"#;
+        assert!(Json.check(json).is_ok());
+        assert!(Jsonb.check(json).is_err());
+        assert!(Jsonb.check(r#"["1e131072"]"#).is_ok());
+        assert!(Jsonb.check("1e-16384").is_err());
+        assert!(Jsonb.check(&"9".repeat(131_073)).is_err());
+    }
+}

@@ -182,3 +182,138 @@ impl<'a> Cursor<'a> {
         Some((sign, hours, self.two(59)?))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    fn assert_reads(
+        read: impl Fn(&str) -> Result<String, String>,
+        table: &[(&str, Result<&str, &str>)],
+    ) {
+        for (text, expected) in table {
+            let expected = expected.map(str::to_owned).map_err(str::to_owned);
+            assert_eq!(read(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_date_stands_in_the_calendar() {
+        assert_reads(
+            date,
+            &[
+                ("2026-01-02", Ok("2026-01-02")),
+                ("0001-01-01", Ok("0001-01-01")),
+                ("9999-12-31", Ok("9999-12-31")),
+                ("2024-02-29", Ok("2024-02-29")),
+                ("2000-02-29", Ok("2000-02-29")),
+                ("1900-02-29", Err(DATE)),
+                ("2026-02-29", Err(DATE)),
+                ("2026-04-31", Err(DATE)),
+                ("2026-13-01", Err(DATE)),
+                ("2026-00-01", Err(DATE)),
+                ("2026-01-00", Err(DATE)),
+                ("0000-01-01", Err(DATE)),
+                ("10000-01-01", Err(DATE)),
+                ("2026-1-2", Err(DATE)),
+                ("20260102", Err(DATE)),
+                ("02.01.2026", Err(DATE)),
+                ("2026-01-02 ", Err(DATE)),
+                ("2026-01-02T00:00:00", Err(DATE)),
+                ("+026-01-02", Err(DATE)),
+                ("2026-01-0é", Err(DATE)),
+                ("today", Err(DATE)),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_time_keeps_its_digits_or_is_refused() {
+        let digits = "expects at most 2 digits of a second";
+        assert_reads(
+            |text| time(text, 2),
+            &[
+                ("09:30", Ok("09:30:00")),
+                ("23:59:59", Ok("23:59:59")),
+                ("09:30:00.12", Ok("09:30:00.12")),
+                ("09:30:00.1200", Ok("09:30:00.12")),
+                ("09:30:00.000", Ok("09:30:00")),
+                ("09:30:00.123", Err(digits)),
+                ("24:00:00", Err(TIME)),
+                ("12:60:00", Err(TIME)),
+                ("23:59:60", Err(TIME)),
+                ("9:30", Err(TIME)),
+                ("09:30:", Err(TIME)),
+                ("09:30:00.", Err(TIME)),
+                ("09:30:00,5", Err(TIME)),
+                ("09:30 PM", Err(TIME)),
+                ("09:30:00Z", Err(NO_OFFSET)),
+                ("09:30+02", Err(NO_OFFSET)),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_timestamp_has_no_offset() {
+        assert_reads(
+            |text| timestamp(text, 0),
+            &[
+                ("2026-01-02T09:30:15", Ok("2026-01-02 09:30:15")),
+                ("2026-01-02 09:30", Ok("2026-01-02 09:30:00")),
+                ("2026-01-02T09:30:15.0", Ok("2026-01-02 09:30:15")),
+                ("2026-01-02T09:30:15.9", Err("expects at most 0 digits of a second")),
+                ("2026-01-02T09:30:15Z", Err(NO_OFFSET)),
+                ("2026-01-02T09:30:15+00:00", Err(NO_OFFSET)),
+                ("2026-01-02T09:30:15-02", Err(NO_OFFSET)),
+                ("2026-01-02T24:00:00", Err(TIME)),
+                ("2026-02-30T00:00:00", Err(DATE)),
+                ("2026-01-02", Err(TIMESTAMP)),
+                ("2026-01-02_09:30:15", Err(TIMESTAMP)),
+                ("2026-01-02T09:30:15 UTC", Err(TIMESTAMP)),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_timestamp_with_time_zone_has_an_offset() {
+        assert_reads(
+            |text| timestamp_tz(text, 6),
+            &[
+                ("2026-01-02T09:30:15Z", Ok("2026-01-02 09:30:15+00:00")),
+                ("2026-01-02t09:30:15.5z", Ok("2026-01-02 09:30:15.5+00:00")),
+                ("2026-01-02 09:30:15.123456-05:30", Ok("2026-01-02 09:30:15.123456-05:30")),
+                ("0001-01-01T00:00:00+15:59", Ok("0001-01-01 00:00:00+15:59")),
+                ("2026-01-02T09:30:15.1234567Z", Err("expects at most 6 digits of a second")),
+                ("2026-01-02T09:30:15", Err(WITH_OFFSET)),
+                ("2026-01-02T09:30Z", Err(RFC_3339)),
+                ("2026-01-02T09:30:15 Europe/Berlin", Err(RFC_3339)),
+                ("2026-01-02T09:30:15+16:00", Err(OFFSET)),
+                ("2026-01-02T09:30:15+01:60", Err(OFFSET)),
+                ("2026-01-02T09:30:15+0100", Err(OFFSET)),
+                ("2026-01-02T09:30:15+01", Err(OFFSET)),
+                ("2026-01-02T09:30:15Zulu", Err(OFFSET)),
+                ("2026-06-30T23:59:60Z", Err(TIME)),
+            ],
+        );
+    }
+
+    #[test]
+    fn occurred_at_is_cut_to_microseconds_and_never_rounded_up() {
+        let table = [
+            ("2026-01-02T03:04:05Z", datetime!(2026-01-02 03:04:05 UTC)),
+            ("2026-01-02T03:04:05.5+02:00", datetime!(2026-01-02 01:04:05.5 UTC)),
+            ("2026-01-02T03:04:05-01:30", datetime!(2026-01-02 04:34:05 UTC)),
+            ("2026-01-02T03:04:05.1234569Z", datetime!(2026-01-02 03:04:05.123456 UTC)),
+            ("2026-12-31T23:59:59.999999999999Z", datetime!(2026-12-31 23:59:59.999999 UTC)),
+            ("2026-01-02T03:04:05.0000009Z", datetime!(2026-01-02 03:04:05 UTC)),
+        ];
+        for (text, expected) in table {
+            assert_eq!(parse_rfc3339_micros(text), Ok(expected), "{text}");
+        }
+        for text in ["", "now", "2026-01-02", "2026-01-02T03:04:05", "2026-02-30T03:04:05Z"] {
+            assert!(parse_rfc3339_micros(text).is_err(), "{text}");
+        }
+    }
+}

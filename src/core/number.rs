@@ -205,7 +205,8 @@ struct Decimal<'a> {
     whole: &'a str,
     fraction: &'a str,
     exponent: i64,
-    text: &'a str,
+    /// Sign, whole and fraction.
+    mantissa: &'a str,
 }
 
 /// Where the digits of a number other than zero begin and end.
@@ -219,17 +220,17 @@ struct Span {
 impl<'a> Decimal<'a> {
     /// Reads JSON's form of a number; leading zeros are taken too.
     fn parse(text: &'a str) -> Option<Self> {
-        let unsigned = text.strip_prefix('-').unwrap_or(text);
-        let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
+        let (mantissa, exponent) = match text.split_once(['e', 'E']) {
             Some((mantissa, exponent)) => (mantissa, parse_exponent(exponent)?),
-            None => (unsigned, 0),
+            None => (text, 0),
         };
-        let (whole, fraction) = match mantissa.split_once('.') {
-            Some((whole, fraction)) => (whole, digits(fraction)?),
-            None => (mantissa, ""),
+        let unsigned = mantissa.strip_prefix('-').unwrap_or(mantissa);
+        let (whole, fraction) = match unsigned.split_once('.') {
+            Some((whole, fraction)) => (digits(whole)?, digits(fraction)?),
+            None => (digits(unsigned)?, ""),
         };
-        let negative = unsigned.len() < text.len();
-        Some(Self { negative, whole: digits(whole)?, fraction, exponent, text })
+        let negative = unsigned.len() < mantissa.len();
+        Some(Self { negative, whole, fraction, exponent, mantissa })
     }
 
     /// `None` for zero.
@@ -263,7 +264,7 @@ impl<'a> Decimal<'a> {
             && scale == length(self.fraction)
             && (self.whole.len() == 1 || !self.whole.starts_with('0'));
         if is_canonical {
-            return self.text.to_owned();
+            return self.mantissa.to_owned();
         }
         let mut text = String::from(if self.negative { "-" } else { "" });
         for place in (scale.saturating_neg()..magnitude).rev() {
@@ -319,3 +320,7 @@ fn length(text: &str) -> i64 {
 fn position(at: usize) -> i64 {
     i64::try_from(at).unwrap_or(EXPONENT_MAX)
 }
+
+#[cfg(test)]
+#[path = "number_tests.rs"]
+mod tests;

@@ -3,6 +3,10 @@
 //! Owns: reading keylane's own tables for people.
 //! Never: applies or changes a write.
 
+pub mod dead_letters;
+pub mod doctor;
+pub mod keys;
+
 use std::str::FromStr;
 use std::time::Duration;
 

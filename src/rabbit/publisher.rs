@@ -8,15 +8,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use lapin::options::{BasicPublishOptions, ExchangeDeclareOptions};
+use lapin::options::BasicPublishOptions;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{BasicProperties, Channel, ExchangeKind};
+use lapin::{BasicProperties, Channel};
 use time::{OffsetDateTime, UtcOffset};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::confirms::{Confirms, Identity, Sent};
-use super::connection::{Connection, short, within};
+use super::connection::{Connection, short};
 use super::error::BrokerError;
+use super::probe;
 
 /// What is sent. Everything in it was checked by the caller; too long is an error all the same.
 #[derive(Debug, Clone)]
@@ -106,19 +107,7 @@ impl Publisher {
 
     /// Whether the exchange is there; publishing to a missing one ends the channel.
     pub async fn has_exchange(&self, name: &str) -> Result<bool, BrokerError> {
-        let channel = self.connection.channel().await?;
-        let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
-        let declared = channel.exchange_declare(
-            short("the exchange's name", name)?,
-            ExchangeKind::Fanout,
-            options,
-            FieldTable::default(),
-        );
-        match within(self.connection.answer_max(), declared).await {
-            Ok(()) => Ok(true),
-            Err(BrokerError::Missing { .. }) => Ok(false),
-            Err(error) => Err(error),
-        }
+        probe::has_exchange(&self.connection, name).await
     }
 
     /// Waits until fewer than the window's most messages are unconfirmed.

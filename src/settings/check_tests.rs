@@ -92,6 +92,12 @@ fn complaints_about(name: &str, change: impl FnOnce(&mut EntitySettings)) -> Vec
 }
 
 #[test]
+fn the_name_of_an_entity_is_judged_as_it_is_written() {
+    let settings = from_text("[entities.Customer]\ntable = 't'\nkey = ['k']").expect("loads");
+    assert_eq!(check(&settings).len(), 1, "{settings:?}");
+}
+
+#[test]
 fn an_entity_has_a_plain_name() {
     let long_60 = "e".repeat(60);
     let long_61 = "e".repeat(61);

@@ -181,7 +181,7 @@ impl Sources {
             let path = error.path().to_string();
             let detail = error.into_inner().to_string();
             let detail = detail.rsplit_once(" at line ").map_or(&*detail, |(detail, _)| detail);
-            SettingsError::Value { origin: self.origin(&path), path, detail: detail.to_owned() }
+            SettingsError::Value { origin: self.origin(&path), path, detail: without_value(detail) }
         })
     }
 
@@ -212,6 +212,15 @@ fn is_number(section: &str, field: &str) -> bool {
 
 fn number(text: &str) -> Value {
     text.trim().parse::<u64>().map_or_else(|_| Value::from(text), Value::from)
+}
+
+/// What is said about a value of the wrong type, without the value where it is an address: whoever
+/// writes `database = "postgres://…"` has a password in it.
+fn without_value(detail: &str) -> String {
+    match detail.rsplit_once(", expected ") {
+        Some((value, expected)) if value.contains("://") => format!("expected {expected}"),
+        _ => detail.to_owned(),
+    }
 }
 
 /// An error of the parser without the line that it quotes: there may be a password in it.

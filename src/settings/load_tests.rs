@@ -124,6 +124,8 @@ fn a_wrong_setting_is_named_with_its_source() {
         ("amqp.prefetch = 0", &[], "amqp.prefetch (from FILE): invalid value: integer `0`"),
         ("amqp.partitions = 70000", &[], "amqp.partitions (from FILE): invalid value"),
         ("amqp = 5", &[], "amqp (from FILE): invalid type"),
+        ("amqp.prefix = 5", &[], "amqp.prefix (from FILE): invalid type: integer `5`"),
+        ("database = 'postgres://u:x, expected hunter2@h'", &[], "database (from FILE): expected "),
         ("worker.partitions = [1, 'x']", &[], "worker.partitions[1] (from FILE)"),
         ("telemetry.format = 'xml'", &[], "telemetry.format (from FILE): unknown variant `xml`"),
         ("[entities.a]\nkey = ['k']", &[], "entities.a (from FILE): missing field `table`"),

@@ -11,9 +11,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::core::key::{KEY_BYTES_MAX, join};
+use crate::core::write::WRITE_ID_BYTES_MAX;
 
-/// The longest write id, in bytes.
-const WRITE_ID_BYTES_MAX: usize = 200;
 /// The longest `<entity>.<change>`: a short string of AMQP.
 const TYPE_BYTES_MAX: usize = 255;
 

@@ -76,33 +76,18 @@ fn key(table: &Table<'_>, column: &Described<'_>) -> Vec<Trouble> {
 
 /// What a key column must not be, and a type that would do.
 fn refused(column: &Described<'_>) -> Option<(String, &'static str)> {
-    let builtin_text = |name| column.of.base == name;
-    let better = match &column.of.kind {
-        ColumnType::Text(_) if builtin_text("bpchar") => {
-            return Some(("char(n)".to_owned(), "type text"));
+    let of = &column.of;
+    match &of.kind {
+        ColumnType::Text(_) if of.base == "bpchar" => Some(("char(n)".to_owned(), "type text")),
+        ColumnType::Text(_) if of.base == "name" => {
+            Some(("name, which is cut at 63 bytes".to_owned(), "type text"))
         }
-        ColumnType::Text(_) if builtin_text("name") => {
-            return Some(("name, which is cut at 63 bytes".to_owned(), "type text"));
+        kind if kind.is_key_kind() => None,
+        ColumnType::Numeric(_) | ColumnType::Float4 | ColumnType::Float8 => {
+            Some((of.base.clone(), "type bigint"))
         }
-        ColumnType::Int2
-        | ColumnType::Int4
-        | ColumnType::Int8
-        | ColumnType::Text(_)
-        | ColumnType::Bool
-        | ColumnType::Uuid
-        | ColumnType::Date
-        | ColumnType::Enum(_) => return None,
-        ColumnType::Numeric(_) | ColumnType::Float4 | ColumnType::Float8 => "type bigint",
-        ColumnType::Time(_)
-        | ColumnType::Timestamp(_)
-        | ColumnType::TimestampTz(_)
-        | ColumnType::Json
-        | ColumnType::Jsonb
-        | ColumnType::Bytea
-        | ColumnType::Array(_)
-        | ColumnType::Other => "type text",
-    };
-    Some((column.of.base.clone(), better))
+        _ => Some((of.base.clone(), "type text")),
+    }
 }
 
 fn guard(table: &Table<'_>, setting: &str, column: &Described<'_>) -> Vec<Trouble> {

@@ -22,19 +22,19 @@ pub(super) fn obstacle(table: &Table<'_>) -> Option<&'static str> {
         (row.has_rules, "a rule"),
         (table.columns.iter().any(|column| column.of.has_checks), "a domain with a check"),
         (table.columns.iter().any(|column| column.row.generated), "a generated column"),
-        (table.columns.iter().any(|column| is_judged(table, column)), "a type of its own rules"),
+        (table.columns.iter().any(|column| is_judged(column)), "a type of its own rules"),
         (table.indexes.iter().any(|index| may_refuse(table, index)), "an index"),
     ];
     of_table.into_iter().find_map(|(there, what)| there.then_some(what))
 }
 
 /// Whether only PostgreSQL knows which values the column takes.
-fn is_judged(table: &Table<'_>, column: &Described<'_>) -> bool {
+fn is_judged(column: &Described<'_>) -> bool {
     let kind = match &column.of.kind {
         ColumnType::Array(element) => element,
         kind => kind,
     };
-    *kind == ColumnType::Other && table.is_writable(column)
+    *kind == ColumnType::Other
 }
 
 fn may_refuse(table: &Table<'_>, index: &IndexRow) -> bool {

@@ -11,7 +11,9 @@ use super::table::Table;
 /// What is wrong with the unique indexes on the key, if anything.
 pub(super) fn trouble(table: &Table<'_>) -> Option<Trouble> {
     let key: BTreeSet<&str> = table.settings.key.iter().map(String::as_str).collect();
-    if key.iter().any(|column| table.column(column).is_none()) {
+    let columns: Vec<_> = key.iter().filter_map(|name| table.column(name)).collect();
+    // Whatever is wrong with the column is said of the column.
+    if columns.len() < key.len() || columns.iter().any(|column| column.row.nondeterministic) {
         return None;
     }
     let on_key: Vec<&IndexRow> = table
@@ -53,9 +55,12 @@ const INVALID: &str = "invalid";
 
 /// Whether the index would be one on the key, were nothing wrong with it.
 fn covers(index: &IndexRow, key: &BTreeSet<&str>) -> bool {
-    let columns: BTreeSet<&str> = index.columns.iter().map(String::as_str).collect();
+    let is_key = |columns: &[String]| {
+        let columns: BTreeSet<&str> = columns.iter().map(String::as_str).collect();
+        columns == *key
+    };
     // An expression over a column, like lower(email), is not the column, but meant as such.
-    columns == *key || (index.has_expressions && columns.is_subset(key))
+    is_key(if index.has_expressions { &index.mentions } else { &index.columns })
 }
 
 /// Why it does not make the key unique; empty: it does.

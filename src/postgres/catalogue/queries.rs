@@ -209,6 +209,8 @@ pub(super) struct IndexRow {
     pub constraint_sql: Option<String>,
     /// The columns it is on, without those it only includes.
     pub columns: Vec<String>,
+    /// The columns that it depends on in any way, by an expression or a condition too.
+    pub mentions: Vec<String>,
     pub is_unique: bool,
     pub is_valid: bool,
     pub is_immediate: bool,
@@ -231,6 +233,13 @@ pub(super) async fn indexes(
                        join pg_attribute a
                          on a.attrelid = i.indrelid and a.attnum = i.indkey[p]
                       order by p) as columns,
+               array(select distinct a.attname::text
+                       from pg_depend d
+                       join pg_attribute a
+                         on a.attrelid = d.refobjid and a.attnum = d.refobjsubid
+                      where d.classid = 'pg_class'::regclass and d.objid = i.indexrelid
+                        and d.refclassid = 'pg_class'::regclass and d.refobjid = i.indrelid
+                        and d.refobjsubid > 0) as mentions,
                i.indisunique and not i.indisexclusion as is_unique,
                i.indisvalid and i.indisready and i.indislive as is_valid,
                i.indimmediate as is_immediate, i.indpred is not null as is_partial,

@@ -1,0 +1,27 @@
+//! The product as its users run it: the built binary, a real broker and a real database.
+//!
+//! Owns: what only whole processes can show. Each test has its own database and its own names on
+//! the broker; those that stop servers start a pair of their own.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "tests panic, print what went wrong, read the runner's environment"
+)]
+
+mod batches;
+mod changes;
+mod kills;
+mod metrics;
+mod outages;
+mod parts;
+mod ring;
+mod servers_lost;
+mod start;
+mod stop;
+mod support;
+mod types;
+mod workers;

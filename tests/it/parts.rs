@@ -1,0 +1,77 @@
+//! The ledger's parts: forgotten whole, and only when nobody can need them any more.
+
+use keylane::postgres::ledger_parts::{Turned, turn};
+
+use crate::support::{Scene, Sender, entities, write};
+
+const RETENTION_HOURS: u32 = 168;
+
+async fn age(scene: &Scene, part: i32, hours: u32) {
+    let sql = format!(
+        "update keylane.ledger_parts set opened_at = clock_timestamp() - interval '{hours} hours'
+          where part = {part}"
+    );
+    scene.execute(&sql).await;
+}
+
+async fn is_known(sender: &mut Sender, id: &str) -> bool {
+    let outcome = sender.outcome(write("item.upsert", "A", id, "{}")).await;
+    assert_eq!(outcome["outcome"], "applied");
+    outcome["replayed"] == true
+}
+
+#[tokio::test]
+async fn write_ids_are_known_for_the_retention_and_as_long_as_something_may_come_again() {
+    let scene = Scene::new(entities::ITEMS, entities::ITEM).await;
+    let _worker = scene.worker().await;
+    let mut sender = scene.sender().await;
+    assert!(!is_known(&mut sender, "first").await);
+    assert_eq!(turn(&scene.pool, RETENTION_HOURS).await.unwrap(), Turned::default());
+
+    age(&scene, 1, RETENTION_HOURS / 6 + 1).await;
+    let opened = Turned { opened: Some(2), dropped: vec![] };
+    assert_eq!(turn(&scene.pool, RETENTION_HOURS).await.unwrap(), opened);
+    assert!(!is_known(&mut sender, "second").await);
+    assert!(is_known(&mut sender, "first").await, "old parts are looked at too");
+    let parts = "select count(distinct part) from keylane.ledger";
+    assert_eq!(scene.number(parts).await, 2);
+
+    // Its time is over, but a partition may still get back what it committed.
+    age(&scene, 1, 2 * RETENTION_HOURS).await;
+    age(&scene, 2, RETENTION_HOURS + 1).await;
+    let unsettled = "update keylane.partitions
+                        set settled_at = null, claimed_at = now() - interval '300 hours'";
+    scene.execute(unsettled).await;
+    let opened = Turned { opened: Some(3), dropped: vec![] };
+    assert_eq!(turn(&scene.pool, RETENTION_HOURS).await.unwrap(), opened);
+    assert!(is_known(&mut sender, "first").await);
+
+    scene.execute("update keylane.partitions set settled_at = clock_timestamp()").await;
+    let dropped = Turned { opened: None, dropped: vec![1] };
+    assert_eq!(turn(&scene.pool, RETENTION_HOURS).await.unwrap(), dropped);
+    assert!(is_known(&mut sender, "second").await, "its part ended just now");
+    assert!(!is_known(&mut sender, "first").await, "forgotten: applied again");
+    assert_eq!(scene.number("select version from items").await, 3);
+    let misplaced = "select count(*) from keylane.ledger_default";
+    assert_eq!(scene.number(misplaced).await, 0);
+}
+
+#[tokio::test]
+async fn a_reader_of_the_ledger_does_not_make_writers_wait_for_a_drop() {
+    let scene = Scene::new(entities::ITEMS, entities::ITEM).await;
+    let _worker = scene.worker().await;
+    let mut sender = scene.sender().await;
+    assert!(!is_known(&mut sender, "first").await);
+    age(&scene, 1, 3 * RETENTION_HOURS).await;
+    turn(&scene.pool, RETENTION_HOURS).await.unwrap();
+    age(&scene, 2, 2 * RETENTION_HOURS).await;
+    scene.execute("update keylane.partitions set settled_at = clock_timestamp()").await;
+    // A dump reads for hours.
+    let mut dump = scene.intruder().await;
+    let read = "begin; select count(*) from keylane.ledger";
+    sqlx::raw_sql(read).execute(&mut dump).await.unwrap();
+    assert!(turn(&scene.pool, RETENTION_HOURS).await.is_err(), "it gives up soon");
+    assert!(is_known(&mut sender, "first").await);
+    sqlx::raw_sql("commit").execute(&mut dump).await.unwrap();
+    assert_eq!(turn(&scene.pool, RETENTION_HOURS).await.unwrap().dropped, [1]);
+}

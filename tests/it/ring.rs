@@ -1,0 +1,70 @@
+//! A ring that is gone.
+
+use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
+use lapin::{Channel, Connection, ConnectionProperties};
+use serde_json::json;
+
+use crate::support::{Scene, entities, wait, write};
+
+/// A channel for what somebody does to the broker by hand.
+async fn by_hand(scene: &Scene) -> (Connection, Channel) {
+    let connecting = Connection::connect(&scene.servers.amqp, ConnectionProperties::default());
+    let connection = connecting.await.unwrap();
+    let channel = connection.create_channel().await.unwrap();
+    (connection, channel)
+}
+
+/// Sends 50 writes with the ids from `first`.
+async fn send(scene: &Scene, first: i64) {
+    let writes: Vec<_> = (first..first + 50)
+        .map(|n| write("item.increment", &format!("k{}", n % 7), &n.to_string(), r#"{"stock":1}"#))
+        .collect();
+    scene.sender().await.send(&writes).await;
+}
+
+async fn applied(scene: &Scene, writes: i64) {
+    wait::until_equal(wait::SOON, "all writes applied", writes, async || {
+        scene.number("select sum(stock) from items").await
+    })
+    .await;
+    assert_eq!(scene.number("select sum(version) from items").await, writes);
+    assert_eq!(scene.number("select count(*) from keylane.ledger").await, writes);
+    assert_eq!(scene.number("select count(*) from keylane.dead_letters").await, 0);
+}
+
+#[tokio::test]
+async fn without_a_ring_writes_are_held_and_a_new_generation_takes_over() {
+    let scene = Scene::new(entities::ITEMS, entities::ITEM).await;
+    let worker = scene.worker().await;
+    send(&scene, 0).await;
+    applied(&scene, 50).await;
+    worker.kill();
+    // A backlog in the old partitions, another one in held.
+    send(&scene, 50).await;
+    let (_connection, channel) = by_hand(&scene).await;
+    let ring = format!("{}.ring.1", scene.prefix);
+    channel.exchange_delete(ring.as_str().into(), ExchangeDeleteOptions::default()).await.unwrap();
+    send(&scene, 100).await;
+    let worker = scene.worker().await;
+    applied(&scene, 150).await;
+    send(&scene, 150).await;
+    applied(&scene, 200).await;
+    let generations = "select generation, partitions, state from keylane.generations order by 1";
+    let expected = [
+        json!({"generation": 1, "partitions": 2, "state": "open"}),
+        json!({"generation": 2, "partitions": 2, "state": "open"}),
+    ];
+    assert_eq!(scene.rows(generations).await, expected);
+    let through = "select count(*) from keylane.partitions where generation = 2";
+    assert_eq!(scene.number(through).await, 2, "new writes flow through the new ring");
+
+    // A missing queue is no reason for a repair either, and the setting is not read again.
+    worker.kill();
+    let queue = format!("{}.2.001", scene.prefix);
+    channel.queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await.unwrap();
+    let _worker = scene.worker_with(&[("amqp.partitions", "4")]).await;
+    send(&scene, 200).await;
+    applied(&scene, 250).await;
+    let newest = "select partitions from keylane.generations where generation = 3";
+    assert_eq!(scene.number(newest).await, 2);
+}

@@ -1,0 +1,15 @@
+//! What the tests share.
+
+pub(crate) mod entities;
+pub(crate) mod http;
+pub(crate) mod load;
+pub(crate) mod scene;
+pub(crate) mod sender;
+pub(crate) mod servers;
+pub(crate) mod wait;
+pub(crate) mod worker;
+
+pub(crate) use scene::Scene;
+pub(crate) use sender::{Sender, Write, write};
+pub(crate) use servers::OwnServers;
+pub(crate) use worker::Worker;

@@ -1,0 +1,103 @@
+//! The servers of a test: the runner's, which all tests share, or a pair of its own.
+
+use std::env;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+
+/// Addresses of a broker and a database server.
+#[derive(Debug, Clone)]
+pub(crate) struct Servers {
+    pub amqp: String,
+    /// As the role that workers use.
+    pub database: String,
+    /// As a role that may create databases.
+    pub admin: String,
+}
+
+impl Servers {
+    /// The runner's. Never restarted, stopped or filled by a test.
+    pub(crate) fn shared() -> Self {
+        let read = |name: &str| {
+            env::var(name).unwrap_or_else(|_| panic!("{name} is not set: use scripts/test.sh"))
+        };
+        let database = read("DATABASE_URL");
+        let admin = env::var("DATABASE_ADMIN_URL").unwrap_or_else(|_| database.clone());
+        Self { amqp: read("AMQP_URL"), database, admin }
+    }
+}
+
+/// The broker's major version, as the runner says.
+pub(crate) fn broker_version() -> u32 {
+    env::var("KEYLANE_BROKER").map_or(3, |version| version.parse().unwrap())
+}
+
+/// A broker and a database server that belong to one test; gone when dropped.
+pub(crate) struct OwnServers {
+    dir: TempDir,
+    pub servers: Servers,
+}
+
+impl OwnServers {
+    pub(crate) async fn start() -> Self {
+        let dir = tempfile::Builder::new().prefix("kl-it-").tempdir().unwrap();
+        let path = dir.path().to_owned();
+        let exports = blocking(move || {
+            script("start", &path);
+            script("env", &path)
+        })
+        .await;
+        let read = |name: &str| {
+            let line =
+                exports.lines().find_map(|line| line.strip_prefix(&format!("export {name}=")));
+            line.unwrap_or_else(|| panic!("servers.sh says nothing of {name}")).to_owned()
+        };
+        let servers = Servers {
+            amqp: read("AMQP_URL"),
+            database: read("DATABASE_URL"),
+            admin: read("DATABASE_ADMIN_URL"),
+        };
+        Self { dir, servers }
+    }
+
+    /// `restart-rabbit`, `kill-rabbit`, `restart-postgres` or `kill-postgres`; back when it returns.
+    pub(crate) async fn run(&self, command: &'static str) {
+        let path = self.dir.path().to_owned();
+        blocking(move || script(command, &path)).await;
+    }
+}
+
+impl Drop for OwnServers {
+    fn drop(&mut self) {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/servers.sh");
+        let stopped = Command::new(script)
+            .args(["stop", "--wipe"])
+            .arg(self.dir.path())
+            .stdin(Stdio::null())
+            .status();
+        if !stopped.as_ref().is_ok_and(std::process::ExitStatus::success) {
+            eprintln!("servers in {} were not stopped: {stopped:?}", self.dir.path().display());
+        }
+    }
+}
+
+fn script(command: &str, dir: &Path) -> String {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/servers.sh");
+    // With Khepri, where there is one: the ring survives a restart.
+    let output = Command::new(path)
+        .arg(command)
+        .arg(dir)
+        .env("KEYLANE_KHEPRI", "1")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "servers.sh {command}: {error}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs what blocks beside the test, so that its other futures go on.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.unwrap()
+}

@@ -1,0 +1,113 @@
+//! Worker processes: started, signalled, and never left behind.
+
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+
+use super::{http, wait};
+
+/// How long a worker may take to become ready.
+const READY_MAX: Duration = Duration::from_secs(60);
+/// Lines of the log that a failing test prints.
+const LOG_LINES_SHOWN: usize = 60;
+
+/// A worker process.
+pub(crate) struct Worker {
+    child: Child,
+    port: u16,
+    log: PathBuf,
+    _dir: TempDir,
+}
+
+impl Worker {
+    /// Starts the binary; does not wait for anything. `settings` are `section.field` and value.
+    pub(crate) fn spawn(config: &str, settings: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, log) = (dir.path().join("keylane.toml"), dir.path().join("log"));
+        fs::write(&file, config).unwrap();
+        let port = free_port();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_keylane"));
+        command.arg("--config").arg(&file).arg("worker");
+        command.env("KEYLANE__HTTP__LISTEN", format!("127.0.0.1:{port}"));
+        for (path, value) in settings {
+            let name = path.replace('.', "__").to_uppercase();
+            command.env(format!("KEYLANE__{name}"), value);
+        }
+        let output = File::create(&log).unwrap();
+        command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
+        let child = command.spawn().unwrap();
+        Self { child, port, log, _dir: dir }
+    }
+
+    /// Waits until `/readyz` says yes.
+    pub(crate) async fn ready(mut self) -> Self {
+        let end = Instant::now() + READY_MAX;
+        loop {
+            match self.get("/readyz").await {
+                Some((200, _)) => return self,
+                answer => assert!(Instant::now() < end, "never ready: {answer:?}"),
+            }
+            let ended = self.child.try_wait().unwrap();
+            assert!(ended.is_none(), "the worker ended ({ended:?}) before it was ready");
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Status and body of a page; `None` while nobody answers.
+    pub(crate) async fn get(&self, path: &str) -> Option<(u16, String)> {
+        http::get(self.port, path).await
+    }
+
+    /// Everything that it has logged.
+    pub(crate) fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap()).into_owned()
+    }
+
+    /// Sends a signal, for example `TERM`.
+    pub(crate) fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args([&format!("-{signal}"), &pid]).status().unwrap();
+        assert!(sent.success(), "SIG{signal} did not reach the worker");
+    }
+
+    /// SIGKILL: nothing of it runs any more when this returns.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Waits for the end; the exit code.
+    pub(crate) async fn exit_code(&mut self) -> i32 {
+        let mut code = None;
+        wait::until(READY_MAX, "the worker has ended", async || {
+            code = self.child.try_wait().unwrap();
+            code.is_some()
+        })
+        .await;
+        code.unwrap().code().unwrap_or_else(|| panic!("a signal ended the worker: {code:?}"))
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+        if thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let tail = lines.len().saturating_sub(LOG_LINES_SHOWN);
+            eprintln!("--- worker {}:\n{}", self.child.id(), lines[tail..].join("\n"));
+        }
+    }
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}

@@ -1,0 +1,191 @@
+//! One run: writes come in, workers come and go, and in the end everything must add up.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use keylane::core::batch::BatchLimits;
+use keylane::core::message::Message;
+use tokio::time::{Instant, sleep};
+
+use super::broker::Broker;
+use super::checks;
+use super::database::{Database, STARTED_AT};
+use super::model::entities::entities;
+use super::model::generate::{Generator, Taste};
+use super::model::{Answer, Model};
+use super::process::{Dice, Process};
+use super::worker::{Worker, World};
+
+/// Simulated time within which a run must be done.
+const RUN_MAX: Duration = Duration::from_hours(6);
+/// Long enough for every frozen process to wake up and do what it had in mind.
+const THAW: Duration = Duration::from_mins(2);
+
+/// What was sent, and what must come of it.
+pub(crate) struct Expected {
+    pub(crate) messages: Vec<Message>,
+    pub(crate) answers: Vec<Answer>,
+    pub(crate) model: Model,
+}
+
+/// Runs one seed and checks it.
+pub(crate) fn run(seed: u64) {
+    let said = Said(seed);
+    trace(seed);
+    drop(said);
+}
+
+/// Says which seed failed, however it did.
+struct Said(u64);
+
+impl Drop for Said {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("the simulation failed: SEED={} cargo test --test sim", self.0);
+        }
+    }
+}
+
+/// Runs one seed, checks it and returns all its steps.
+pub(crate) fn trace(seed: u64) -> Vec<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime can be built");
+    runtime.block_on(simulate(seed))
+}
+
+fn expected(seed: u64, partitions: usize, writes: u64) -> Expected {
+    let taste = Taste {
+        entities: &["item", "item_each", "plain", "plain_each"],
+        foreign_ids: partitions == 1,
+        overflows: true,
+    };
+    let mut generator = Generator::new(seed, taste);
+    let mut expected =
+        Expected { messages: Vec::new(), answers: Vec::new(), model: Model::default() };
+    for number in 0..writes {
+        let mut message = generator.next(&expected.model);
+        message.properties.correlation_id = Some(number.to_string());
+        expected.answers.push(expected.model.apply(&message, STARTED_AT));
+        expected.messages.push(message);
+    }
+    expected
+}
+
+async fn simulate(seed: u64) -> Vec<String> {
+    let mut dice = Dice::new(seed);
+    let partitions = if dice.below(3) == 0 { 2 } else { 1 };
+    let workers = 1 + dice.below(3);
+    let expected = expected(seed, partitions, 20 + dice.below(100));
+    let upto = |bound| 1 + usize::try_from(bound).expect("it is small");
+    let world = World {
+        broker: Arc::new(Mutex::new(Broker::new(partitions))),
+        database: Arc::new(Mutex::new(Database::new())),
+        entities: Arc::new(entities()),
+        answers: Arc::default(),
+        partitions,
+        prefetch: upto(dice.below(60)),
+        limits: BatchLimits {
+            writes_max: upto(dice.below(40)),
+            bytes_max: upto(dice.below(4_000)),
+            body_bytes_max: 10_000,
+        },
+    };
+    let dice = Arc::new(Mutex::new(dice));
+    let slots = (0..workers).map(|slot| employ(slot, &world, &dice));
+    tokio::select! {
+        biased;
+        () = publish(&expected, &world, &dice) => {}
+        _ = futures_util::future::join_all(slots) => {}
+        () = misfortunes(&world, &dice) => {}
+    }
+    checks::check(&expected, &world);
+    dice.lock().expect("nobody panics with the dice").trace()
+}
+
+/// Publishes everything, and waits until all of it is settled and every sleeper has woken up.
+async fn publish(expected: &Expected, world: &World, dice: &Mutex<Dice>) {
+    let roll = |bound| dice.lock().expect("nobody panics with the dice").below(bound);
+    let started = Instant::now();
+    for message in &expected.messages {
+        if roll(4) == 0 {
+            sleep(Duration::from_millis(roll(2_000))).await;
+        }
+        world.broker.lock().expect("nobody panics with the broker").publish(message.clone());
+    }
+    sleep(Duration::from_millis(roll(60_000))).await;
+    dice.lock().expect("nobody panics with the dice").calm();
+    let is_empty = || world.broker.lock().expect("nobody panics with the broker").is_empty();
+    while !is_empty() {
+        sleep(Duration::from_millis(100)).await;
+        assert!(started.elapsed() < RUN_MAX, "everything is settled some day");
+    }
+    sleep(THAW).await;
+    assert!(is_empty(), "what is settled stays so");
+    world.database.lock().expect("nobody panics with the database").tick();
+}
+
+/// Keeps one worker running: a killed one is started again.
+async fn employ(slot: u64, world: &World, dice: &Arc<Mutex<Dice>>) {
+    let roll = |bound| dice.lock().expect("nobody panics with the dice").below(bound);
+    for incarnation in 0.. {
+        let process = Process::new(slot * 1_000 + incarnation, Arc::clone(dice));
+        let worker = Worker { world: world.clone(), process: process.clone() };
+        let stops_after = Duration::from_millis(500 + roll(200_000));
+        tokio::select! {
+            biased;
+            () = process.killed.cancelled() => {}
+            () = worker.run() => {}
+            () = retire(&process, stops_after) => {}
+            () = forget(&process, world) => {}
+        }
+        let mut after = || Duration::from_millis(roll(8_000));
+        let mut database = world.database.lock().expect("nobody panics with the database");
+        database.abandon_process(process.id, &mut after);
+        drop(database);
+        world.broker.lock().expect("nobody panics with the broker").lose(process.id);
+        sleep(after()).await;
+    }
+}
+
+/// Asks a process to stop; it does so by itself.
+async fn retire(process: &Process, after: Duration) {
+    sleep(after).await;
+    process.stop.cancel();
+    std::future::pending::<()>().await;
+}
+
+/// The broker gives up a process that does not answer.
+async fn forget(process: &Process, world: &World) {
+    loop {
+        sleep(Duration::from_secs(2)).await;
+        if process.frozen() {
+            world.broker.lock().expect("nobody panics with the broker").lose(process.id);
+        }
+    }
+}
+
+/// What comes from outside: better consumers, cut networks, ended backends.
+async fn misfortunes(world: &World, dice: &Mutex<Dice>) {
+    let roll = |bound| dice.lock().expect("nobody panics with the dice").below(bound);
+    let broker = || world.broker.lock().expect("nobody panics with the broker");
+    let patience = 2_000 + roll(20_000);
+    loop {
+        sleep(Duration::from_millis(roll(patience))).await;
+        let choice = roll(1_000);
+        match roll(12) {
+            0..4 => {
+                let queue = usize::try_from(choice).unwrap_or(0) % world.partitions;
+                broker().prefer_another(queue);
+            }
+            4 => broker().lose_any(choice),
+            5 => {
+                let mut database = world.database.lock().expect("nobody panics with it");
+                database.terminate_any(choice);
+            }
+            _ => {}
+        }
+    }
+}
