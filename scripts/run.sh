@@ -81,6 +81,7 @@ build_keylane
 use_servers {lock}<&-
 "$keylane" migrate
 sql -f $example/tables.sql
+export KEYLANE__TELEMETRY__FORMAT=text # people read this log
 : >"$state/worker.log"
 start_worker {lock}<&-
 

@@ -187,6 +187,7 @@ fn a_sum_is_computed_in_the_type_of_its_column() {
         (Float8, Some("Infinity"), "-1", Some("Infinity")),
         (Float8, Some("Infinity"), "-Infinity", Some("NaN")),
         (Float8, Some("NaN"), "1", Some("NaN")),
+        (Float8, Some("1"), "-Infinity", Some("-Infinity")),
     ];
     for (kind, current, delta, expected) in table {
         let sum = kind.add(current, delta);

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::body::{Members, parse_members};
-use super::column::Mismatch;
+use super::column::{ColumnType, Mismatch};
 use super::entity::{Entities, Entity};
 use super::fingerprint::{Canonical, Fingerprint, ledger_id};
 use super::key::Key;
@@ -147,7 +147,10 @@ pub fn decode(message: &Message, entities: &Entities, body_bytes_max: usize) -> 
             false,
         )
     })?;
-    let key = Key::parse(entity, &message.routing_key).map_err(|r| refuse(r, false))?;
+    let key = Key::parse(entity, &message.routing_key).map_err(|rejection| {
+        let labels = entity.key.iter().any(|column| matches!(column.kind, ColumnType::Enum(_)));
+        refuse(rejection, labels)
+    })?;
     let members = match members {
         Ok(members) => members,
         Err(_) if change == Change::Delete && message.body.is_empty() => Vec::new(),

@@ -145,7 +145,7 @@ fn composite_keys_are_encoded_in_one_way_only() {
     let mut entity = account();
     entity.key.push(super::super::examples::column(
         "region",
-        super::super::column::ColumnType::Text(None),
+        ColumnType::Text(None),
     ));
     for (routing_key, parts) in [
         ("7/eu", Some(["7", "eu"])),

@@ -148,7 +148,8 @@ fn request(
             Some(OffsetDateTime::parse(&text, &Rfc3339).map_err(|_text| "type_mismatch")?)
         }
     };
-    if !spec.guarded && (occurred_at.is_some() || matches!(if_version, Some(Expected::Version(_)))) {
+    if !spec.guarded && (occurred_at.is_some() || matches!(if_version, Some(Expected::Version(_))))
+    {
         return Err("unsupported_guard");
     }
     let mut body = Body::default();

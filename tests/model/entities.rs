@@ -41,7 +41,8 @@ pub(crate) fn entities() -> Entities {
 fn entity(spec: Spec) -> Entity {
     let guard = |name: &str| spec.guarded.then(|| name.to_owned());
     let numeric = ColumnType::Numeric(Some((12, 2)));
-    let note = column("note", ColumnType::Text(Some(10)), "varchar", Some("'x'::character varying"));
+    let note =
+        column("note", ColumnType::Text(Some(10)), "varchar", Some("'x'::character varying"));
     Entity {
         name: spec.name.to_owned(),
         table: format!("\"public\".\"{}\"", spec.name),

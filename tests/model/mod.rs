@@ -52,7 +52,12 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    fn new(outcome: &str, effect: Option<&str>, reason: Option<&str>, version: Option<i64>) -> Self {
+    fn new(
+        outcome: &str,
+        effect: Option<&str>,
+        reason: Option<&str>,
+        version: Option<i64>,
+    ) -> Self {
         let owned = |text: Option<&str>| text.map(str::to_owned);
         Self {
             outcome: outcome.to_owned(),
@@ -164,7 +169,9 @@ impl Model {
             return Answer::new("precondition_failed", None, Some(reason), version);
         }
         let effect = match (request.change, present.is_some()) {
-            (Change::Delete, false) => return Answer::new("applied", Some("unchanged"), None, None),
+            (Change::Delete, false) => {
+                return Answer::new("applied", Some("unchanged"), None, None);
+            }
             (Change::Delete, true) => "deleted",
             (_, true) => "updated",
             (_, false) => "created",

@@ -74,7 +74,10 @@ impl Broker {
     /// Whether nothing is left, neither waiting nor unsettled.
     pub(crate) fn is_empty(&self) -> bool {
         self.queues.iter().all(|queue| queue.ready.is_empty())
-            && self.consumers.values().all(|consumer| !consumer.lives || consumer.unsettled.is_empty())
+            && self
+                .consumers
+                .values()
+                .all(|consumer| !consumer.lives || consumer.unsettled.is_empty())
     }
 
     fn subscribe(&mut self, queue: usize, connection: u64, prefetch: usize) -> (u64, Arc<Notify>) {
@@ -103,7 +106,9 @@ impl Broker {
             queue.active = queue.consumers.first().copied();
             queue.gives_way = false;
         }
-        let Some(consumer) = queue.active.and_then(|id| self.consumers.get_mut(&id)) else { return };
+        let Some(consumer) = queue.active.and_then(|id| self.consumers.get_mut(&id)) else {
+            return;
+        };
         while !queue.gives_way && consumer.unsettled.len() < consumer.prefetch {
             let Some((accepted, message)) = queue.ready.pop_first() else { return };
             consumer.tag += 1;
@@ -118,7 +123,8 @@ impl Broker {
         let queue = &mut self.queues[at];
         let step = queue.consumers.len().min(1);
         queue.consumers.rotate_left(step);
-        queue.gives_way = queue.active.is_some() && queue.active != queue.consumers.first().copied();
+        queue.gives_way =
+            queue.active.is_some() && queue.active != queue.consumers.first().copied();
         self.give_way(at);
     }
 
@@ -161,8 +167,12 @@ impl Broker {
 
     /// A network is cut somewhere.
     pub(crate) fn lose_any(&mut self, choice: u64) {
-        let living: Vec<u64> = self.consumers.values().filter(|consumer| consumer.lives)
-            .map(|consumer| consumer.connection).collect();
+        let living: Vec<u64> = self
+            .consumers
+            .values()
+            .filter(|consumer| consumer.lives)
+            .map(|consumer| consumer.connection)
+            .collect();
         let count = u64::try_from(living.len()).unwrap_or(0).max(1);
         let chosen = usize::try_from(choice % count).unwrap_or(0);
         if let Some(connection) = living.get(chosen) {

@@ -60,6 +60,8 @@ pub(crate) struct Witnessed {
 pub(crate) struct Database {
     pub(crate) tables: Tables,
     pub(crate) commits: Vec<Witnessed>,
+    /// Commits whose end their client never learned.
+    pub(crate) doubts: u64,
     started: Instant,
     fences: BTreeMap<PartitionId, Epoch>,
     epochs: BTreeMap<SessionId, Epoch>,
@@ -73,6 +75,7 @@ impl Database {
         Self {
             tables: Tables::default(),
             commits: Vec::new(),
+            doubts: 0,
             started: Instant::now(),
             fences: BTreeMap::new(),
             epochs: BTreeMap::new(),

@@ -26,6 +26,7 @@ pub(crate) struct Weather {
 pub(crate) struct Dice {
     rng: SmallRng,
     weather: Weather,
+    started: Instant,
     trace: Vec<String>,
 }
 
@@ -33,8 +34,9 @@ impl Dice {
     pub(crate) fn new(seed: u64) -> Self {
         let mut rng = SmallRng::seed_from_u64(seed);
         let mut upto = |max| if rng.random_ratio(1, 3) { 0 } else { rng.random_range(0..max) };
-        let weather = Weather { dies: upto(12), freezes: upto(8), fails: upto(120), doubts: upto(150) };
-        Self { rng, weather, trace: Vec::new() }
+        let weather =
+            Weather { dies: upto(12), freezes: upto(8), fails: upto(120), doubts: upto(150) };
+        Self { rng, weather, started: Instant::now(), trace: Vec::new() }
     }
 
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
@@ -54,8 +56,9 @@ impl Dice {
         self.weather = Weather { dies: 0, freezes: 0, fails: 0, doubts: 0 };
     }
 
-    pub(crate) fn note(&mut self, what: String) {
-        self.trace.push(what);
+    pub(crate) fn note(&mut self, what: &str) {
+        let at = self.started.elapsed();
+        self.trace.push(format!("{at:?} {what}"));
     }
 
     pub(crate) fn trace(&mut self) -> Vec<String> {
@@ -88,7 +91,13 @@ pub(crate) struct Process {
 impl Process {
     pub(crate) fn new(id: u64, dice: Arc<Mutex<Dice>>) -> Self {
         let thawed_at = Arc::new(Mutex::new(Instant::now()));
-        Self { id, dice, killed: CancellationToken::new(), stop: CancellationToken::new(), thawed_at }
+        Self {
+            id,
+            dice,
+            killed: CancellationToken::new(),
+            stop: CancellationToken::new(),
+            thawed_at,
+        }
     }
 
     pub(crate) fn roll<T>(&self, roll: impl FnOnce(&mut Dice) -> T) -> T {
@@ -109,8 +118,7 @@ impl Process {
             let freezes = dice.happens(freezes);
             let takes = dice.milliseconds(4);
             let freeze = dice.milliseconds(40_000);
-            let now = Instant::now();
-            dice.note(format!("{now:?} {} {place} {dies} {freezes}", self.id));
+            dice.note(&format!("{} {place} {dies} {freezes}", self.id));
             (dies, freezes, takes, freeze)
         });
         if dies {

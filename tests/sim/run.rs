@@ -1,6 +1,6 @@
 //! One run: writes come in, workers come and go, and in the end everything must add up.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use keylane::core::batch::BatchLimits;
@@ -30,18 +30,24 @@ pub(crate) struct Expected {
 
 /// Runs one seed and checks it.
 pub(crate) fn run(seed: u64) {
-    let said = Said(seed);
     trace(seed);
-    drop(said);
 }
 
-/// Says which seed failed, however it did.
-struct Said(u64);
+/// Says which seed failed, however it did, and the last steps before that.
+struct Said {
+    seed: u64,
+    dice: Arc<Mutex<Dice>>,
+}
 
 impl Drop for Said {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            println!("the simulation failed: SEED={} cargo test --test sim", self.0);
+            let mut dice = self.dice.lock().unwrap_or_else(PoisonError::into_inner);
+            println!(
+                "{}\nfailed: SEED={} cargo test --test sim",
+                dice.trace().join("\n"),
+                self.seed
+            );
         }
     }
 }
@@ -94,6 +100,7 @@ async fn simulate(seed: u64) -> Vec<String> {
         },
     };
     let dice = Arc::new(Mutex::new(dice));
+    let said = Said { seed, dice: Arc::clone(&dice) };
     let slots = (0..workers).map(|slot| employ(slot, &world, &dice));
     tokio::select! {
         biased;
@@ -102,6 +109,7 @@ async fn simulate(seed: u64) -> Vec<String> {
         () = misfortunes(&world, &dice) => {}
     }
     checks::check(&expected, &world);
+    drop(said);
     dice.lock().expect("nobody panics with the dice").trace()
 }
 

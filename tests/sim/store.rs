@@ -148,6 +148,7 @@ impl MemoryStore {
     ) -> Result<(), Failure> {
         let mut server = self.server();
         server.tables.clone().commit(items, plan)?;
+        server.doubts += 1;
         match doubt {
             Doubt::Aborted => server.close(session),
             Doubt::Committed => server.commit(session, items, plan)?,

@@ -111,8 +111,7 @@ impl Tables {
 
     fn bury(&mut self, item: &Item, outcome: &Outcome) {
         let write = item.identity().map(|identity| {
-            let name =
-                (identity.entity.clone(), identity.key.clone(), identity.write_id.clone());
+            let name = (identity.entity.clone(), identity.key.clone(), identity.write_id.clone());
             (name, identity.fingerprint)
         });
         let is_there = |letter: &Letter| letter.write.is_some() && letter.write == write;
@@ -221,7 +220,11 @@ fn sum(column: &Column, old: Option<&str>, delta: &str) -> Result<String, Failur
 }
 
 /// What the column keeps of a text, or the refusal of the whole statement.
-fn judged(entity: &Entity, column: &Column, text: Option<String>) -> Result<Option<String>, Failure> {
+fn judged(
+    entity: &Entity,
+    column: &Column,
+    text: Option<String>,
+) -> Result<Option<String>, Failure> {
     let refused = |why: &str| Err(Failure::Refused(format!("column {}: {why}", column.name)));
     let Some(text) = text else {
         return if column.not_null { refused("not null") } else { Ok(None) };

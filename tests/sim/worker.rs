@@ -126,7 +126,7 @@ impl Shell for Worker {
 
     fn failed(&self, failure: &Failure, verdict: &Verdict) {
         self.process.roll(|dice| {
-            dice.note(format!("{} {failure} {verdict:?}", self.process.id));
+            dice.note(&format!("{} {failure} {verdict:?}", self.process.id));
         });
     }
 

@@ -123,7 +123,7 @@ fn entity(table: &Table<'_>) -> Entity {
     columns.sort_by(|one, other| one.name.cmp(&other.name));
     let obstacle = fold::obstacle(table);
     debug!(entity = table.row.entity, obstacle, fold = ?settings.fold, "Table read");
-    Entity {
+    let mut entity = Entity {
         name: table.row.entity.clone(),
         table: format!("{}.{}", quoted(schema), quoted(name)),
         key,
@@ -133,7 +133,10 @@ fn entity(table: &Table<'_>) -> Entity {
         deleted_at: settings.deleted_at.clone(),
         fold: settings.fold == Fold::Always || obstacle.is_none(),
         user_triggers: table.row.has_triggers,
-    }
+    };
+    // Also with `always`: a sum cannot be folded onto a default that only the database computes.
+    entity.fold &= entity.has_constant_numbers();
+    entity
 }
 
 fn column(described: &Described<'_>) -> Column {
