@@ -29,13 +29,23 @@ pub(crate) enum Expected {
     Version(i64),
 }
 
-/// Columns that a body names; the inner `None` is NULL.
+/// What a body says of a column.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum Given<T> {
+    #[default]
+    Nothing,
+    Null,
+    Value(T),
+}
+
+/// The columns of a body.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Body {
-    pub(crate) name: Option<Option<String>>,
-    pub(crate) qty: Option<Option<i64>>,
-    pub(crate) price: Option<Option<i64>>,
-    pub(crate) note: Option<String>,
+    pub(crate) name: Given<String>,
+    pub(crate) qty: Given<i64>,
+    /// In cents.
+    pub(crate) price: Given<i64>,
+    pub(crate) note: Given<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -170,17 +180,17 @@ fn member(
     match (name, value) {
         ("id", value) => return if value == key { Ok(()) } else { Err("key_mismatch") },
         _ if change == Change::Delete => return Err("unknown_column"),
-        ("qty", Value::Number(number)) => body.qty = Some(Some(whole(&number.to_string())?)),
-        ("price", Value::Number(number)) => body.price = Some(Some(cents(&number.to_string())?)),
-        ("qty", Value::Null) if !adds => body.qty = Some(None),
-        ("price", Value::Null) if !adds => body.price = Some(None),
-        ("name", Value::Null) if !adds => body.name = Some(None),
+        ("qty", Value::Number(number)) => body.qty = Given::Value(whole(&number.to_string())?),
+        ("price", Value::Number(number)) => body.price = Given::Value(cents(&number.to_string())?),
+        ("qty", Value::Null) if !adds => body.qty = Given::Null,
+        ("price", Value::Null) if !adds => body.price = Given::Null,
+        ("name", Value::Null) if !adds => body.name = Given::Null,
         ("note", Value::Null) if !adds => return Err("constraint_violation"),
         ("name", Value::String(text)) if !adds && !text.contains('\0') => {
-            body.name = Some(Some(text.clone()));
+            body.name = Given::Value(text.clone());
         }
         ("note", Value::String(text)) if !adds && text.chars().count() <= 10 => {
-            body.note = Some(text.clone());
+            body.note = Given::Value(text.clone());
         }
         ("name" | "qty" | "price" | "note", _) => return Err("type_mismatch"),
         _ => return Err("unknown_column"),

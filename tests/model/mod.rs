@@ -9,11 +9,12 @@ pub(crate) mod entities;
 pub(crate) mod generate;
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use keylane::core::message::Message;
 use time::{Duration, OffsetDateTime};
 
-use content::{Change, Content, Expected, Read, Request, read};
+use content::{Change, Content, Expected, Given, Read, Request, read};
 use entities::Spec;
 
 /// A row; whole numbers of cents for the price.
@@ -222,25 +223,36 @@ fn changed(request: &Request, before: Option<&Row>) -> Option<Row> {
         Some(row) if request.change != Change::Replace => row.clone(),
         _ => Row { note: Some("x".to_owned()), ..Row::DEFAULT },
     };
+    let body = &request.body;
     let adds = request.change == Change::Increment;
-    let sum = |old: Option<i64>, given: Option<i64>, min: i64, max: i64| {
-        let new = if adds { Some(old.unwrap_or(0) + given.unwrap_or(0)) } else { given };
-        new.is_none_or(|new| (min..=max).contains(&new)).then_some(new)
-    };
-    if let Some(name) = &request.body.name {
-        row.name.clone_from(name);
-    }
-    if let Some(note) = &request.body.note {
-        row.note = Some(note.clone());
-    }
-    if let Some(qty) = request.body.qty {
-        row.qty = sum(row.qty, qty, i32::MIN.into(), i32::MAX.into())?;
-    }
-    if let Some(price) = request.body.price {
-        row.price = sum(row.price, price, -Spec::CENTS_MAX, Spec::CENTS_MAX)?;
-    }
+    set(&mut row.name, &body.name);
+    set(&mut row.note, &body.note);
+    number(&mut row.qty, &body.qty, adds, i32::MIN.into()..=i32::MAX.into())?;
+    number(&mut row.price, &body.price, adds, -Spec::CENTS_MAX..=Spec::CENTS_MAX)?;
     row.version = before.map_or(0, |row| row.version) + i64::from(request.spec.guarded);
     row.occurred_at = request.occurred_at.or(before.and_then(|row| row.occurred_at));
     row.deleted = request.change == Change::Delete;
     Some(row)
+}
+
+fn set<T: Clone>(column: &mut Option<T>, given: &Given<T>) {
+    match given {
+        Given::Nothing => {}
+        Given::Null => *column = None,
+        Given::Value(value) => *column = Some(value.clone()),
+    }
+}
+
+/// Sets or adds a number; `None` where that is out of range.
+fn number(
+    column: &mut Option<i64>,
+    given: &Given<i64>,
+    adds: bool,
+    range: RangeInclusive<i64>,
+) -> Option<()> {
+    match given {
+        Given::Value(value) if adds => *column = Some(column.unwrap_or(0) + value),
+        given => set(column, given),
+    }
+    column.is_none_or(|number| range.contains(&number)).then_some(())
 }

@@ -26,7 +26,7 @@ mod worker;
 
 /// As many as a debug build runs in some twenty seconds.
 #[cfg(test)]
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 1_000;
 
 #[cfg(test)]
 fn number(name: &str) -> Option<u64> {

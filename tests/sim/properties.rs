@@ -51,18 +51,16 @@ fn commit(tables: &mut Tables, items: &mut [Item], now: OffsetDateTime) -> Vec<S
     let plan = planned(tables, items, now);
     let Err(failure) = tables.commit(items, &plan) else { return plan.settled };
     assert!(matches!(failure, Failure::Refused(_)), "{failure}");
-    match failure.verdict(1, items.len()) {
-        Verdict::Reject(rejection) => {
-            items.iter_mut().for_each(|item| item.reject(rejection.clone()));
-            commit(tables, items, now)
+    if let Verdict::Reject(rejection) = failure.verdict(1, items.len()) {
+        for item in &mut *items {
+            item.reject(rejection.clone());
         }
-        _ => {
-            let (first, second) = items.split_at_mut(items.len() / 2);
-            let mut settled = commit(tables, first, now);
-            settled.extend(commit(tables, second, now));
-            settled
-        }
+        return commit(tables, items, now);
     }
+    let (first, second) = items.split_at_mut(items.len() / 2);
+    let mut settled = commit(tables, first, now);
+    settled.extend(commit(tables, second, now));
+    settled
 }
 
 fn run(messages: &[Message], cuts: &[usize]) -> (Vec<Settled>, Tables) {
@@ -211,7 +209,7 @@ proptest! {
             let stored = message.properties.stored();
             prop_assert!(!has_nul(&stored), "{}", stored);
             prop_assert!(!escape(&message.routing_key).contains('\0'));
-            for identity in item.identity() {
+            if let Some(identity) = item.identity() {
                 let texts = [&identity.entity, &identity.key, &identity.write_id];
                 prop_assert!(texts.iter().all(|text| !text.contains('\0')), "{:?}", identity);
             }

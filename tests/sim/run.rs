@@ -149,13 +149,18 @@ async fn employ(slot: u64, world: &World, dice: &Arc<Mutex<Dice>>) {
             () = retire(&process, stops_after) => {}
             () = forget(&process, world) => {}
         }
-        let mut after = || Duration::from_millis(roll(8_000));
-        let mut database = world.database.lock().expect("nobody panics with the database");
-        database.abandon_process(process.id, &mut after);
-        drop(database);
-        world.broker.lock().expect("nobody panics with the broker").lose(process.id);
+        let after = || Duration::from_millis(roll(8_000));
+        leave(&process, world, after);
         sleep(after()).await;
     }
+}
+
+/// A process is gone: the broker knows at once, the database some time later.
+fn leave(process: &Process, world: &World, notices_after: impl FnMut() -> Duration) {
+    let mut database = world.database.lock().expect("nobody panics with the database");
+    database.abandon_process(process.id, notices_after);
+    drop(database);
+    world.broker.lock().expect("nobody panics with the broker").lose(process.id);
 }
 
 /// Asks a process to stop; it does so by itself.
