@@ -9,7 +9,7 @@ state='' config=''
 # Sets keylane: the program, built as KEYLANE_PROFILE says (dev or release).
 build_keylane() {
   local profile=${KEYLANE_PROFILE:-dev}
-  cargo build --locked --profile "$profile" >&2
+  foreground cargo build --locked --profile "$profile" >&2
   keylane=$project/target/${profile/#dev/debug}/keylane
 }
 
@@ -48,8 +48,8 @@ ledger_holds() { (($(ledger_lines) >= $1)); }
 private_state() {
   state=$(mktemp -d)
   trap remove_state EXIT
-  trap 'exit 130' INT
-  trap 'exit 143' TERM
+  trap 'interrupted 130' INT
+  trap 'interrupted 143' TERM
 }
 remove_state() {
   local status=$?

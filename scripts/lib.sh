@@ -51,6 +51,22 @@ launch() {
   setsid bash -c 'echo $$ >"$0"; exec "$@"' "$pid_file" "$@" </dev/null >>"$log" 2>&1 &
   # shellcheck disable=SC2034 # for those who wait
   launched=$!
+  disown "$launched" # else bash talks about its death
+}
+
+# foreground COMMAND…: bash would hold a signal back until a real foreground command ends, a build for example.
+child=
+foreground() {
+  "$@" &
+  child=$!
+  wait "$child"
+  child=
+}
+# interrupted STATUS: for traps; ends what foreground runs, then the script.
+interrupted() {
+  trap '' INT TERM
+  if [[ -n $child ]] && kill -TERM "$child" 2>/dev/null; then wait "$child" || say "interrupted"; fi
+  exit "$1"
 }
 
 # pid_in FILE MARK: the process id in FILE, if that process carries MARK in its environment.

@@ -23,7 +23,7 @@ clean_up() {
   exit "$status"
 }
 trap clean_up EXIT
-trap 'exit 0' INT TERM
+trap 'interrupted 0' INT TERM
 
 # The example's writes as a temporary table, so that SQL can say which of them have an outcome.
 writes_sql() {

@@ -13,9 +13,9 @@ clean_up() {
   rm -rf "$state"
 }
 trap clean_up EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
+trap 'interrupted 130' INT
+trap 'interrupted 143' TERM
 
 scripts/servers.sh start "$state"
 eval "$(scripts/servers.sh env "$state")"
-cargo nextest run --locked "$@"
+foreground cargo nextest run --locked "$@"

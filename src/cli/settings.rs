@@ -5,11 +5,11 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
+use super::output;
 use crate::settings::Settings;
 
 /// Prints them as JSON.
 pub fn run(settings: &Settings, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
-    serde_json::to_writer_pretty(&mut *out, &settings.shown()).context("write settings")?;
-    writeln!(out).context("write settings")?;
+    output::json(out, &settings.shown()).context("write settings")?;
     Ok(ExitCode::SUCCESS)
 }

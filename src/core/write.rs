@@ -127,7 +127,7 @@ pub fn decode(message: &Message, entities: &Entities, body_bytes_max: usize) -> 
     let identity = Identity {
         id: ledger_id(&entity.name, write_id),
         entity: entity.name.clone(),
-        key: escape(&message.routing_key),
+        key: storable(&message.routing_key),
         write_id: write_id.to_owned(),
         fingerprint: fingerprint(message, entity, change, &headers, &members),
     };
@@ -160,6 +160,11 @@ pub fn decode(message: &Message, entities: &Entities, body_bytes_max: usize) -> 
     let values = values(entity, &key, change, &members)
         .map_err(|refusal| refuse(refusal.rejection, refusal.stale))?;
     Ok(Write { identity, entity: Arc::clone(entity), key, change, values, guards })
+}
+
+/// A key as it is; escaped only where no `text` column could hold it, and then it is no key.
+fn storable(key: &str) -> String {
+    if key.contains('\0') { escape(key) } else { key.to_owned() }
 }
 
 fn write_id(message_id: Option<&str>) -> Result<&str, Rejection> {

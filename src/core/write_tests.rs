@@ -143,10 +143,7 @@ fn the_same_content_has_the_same_fingerprint_and_any_other_has_another() {
 #[test]
 fn composite_keys_are_encoded_in_one_way_only() {
     let mut entity = account();
-    entity.key.push(super::super::examples::column(
-        "region",
-        ColumnType::Text(None),
-    ));
+    entity.key.push(super::super::examples::column("region", ColumnType::Text(None)));
     for (routing_key, parts) in [
         ("7/eu", Some(["7", "eu"])),
         ("7/a%2Fb%25", Some(["7", "a/b%"])),

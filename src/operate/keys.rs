@@ -105,7 +105,8 @@ fn quoted(name: &str) -> String {
 }
 
 /// The ledger is made for looking ids up: this reads it through, so the connection's
-/// `statement_timeout` is what bounds it.
+/// `statement_timeout` is what bounds it. Lines of one batch have one time, and their place in the
+/// table keeps their order.
 async fn outcomes(
     connection: &mut PgConnection,
     entity: &str,
@@ -115,7 +116,7 @@ async fn outcomes(
         select write_id, outcome, effect, reason, detail, version, applied_at
           from keylane.ledger
          where entity = $1 and key = $2
-         order by applied_at desc
+         order by applied_at desc, ctid desc
          limit $3";
     sqlx::query_as(SQL).bind(entity).bind(key).bind(SHOWN_MAX).fetch_all(connection).await
 }

@@ -38,3 +38,17 @@ pub async fn connect(
         .with_context(|| format!("the database did not answer within {CONNECT_TIMEOUT:?}"))?
         .context("connect to the database")
 }
+
+/// An error and what lies under it, in one line. Some libraries say the source in the error too.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(under) = source {
+        let more = under.to_string();
+        if !text.ends_with(&more) {
+            text = format!("{text}: {more}");
+        }
+        source = under.source();
+    }
+    text
+}

@@ -103,7 +103,8 @@ async fn drop_old(
     Ok(old)
 }
 
-/// Notes that these partitions have nothing unsettled, as far as their owner can know.
+/// Notes that these partitions have nothing unsettled: their owner says so, or a subscriber that
+/// heard nothing for an hour where nobody claimed for an hour.
 pub async fn note_settled(
     pool: &PgPool,
     owner: &str,
@@ -112,7 +113,8 @@ pub async fn note_settled(
     const SQL: &str = "
         update keylane.partitions p set settled_at = clock_timestamp()
           from unnest($1::int[], $2::int[]) as s (generation, partition)
-         where p.generation = s.generation and p.partition = s.partition and p.owner = $3";
+         where p.generation = s.generation and p.partition = s.partition
+           and (p.owner = $3 or p.claimed_at < clock_timestamp() - interval '1 hour')";
     sqlx::query(SQL)
         .bind(settled.iter().map(|id| id.generation).collect::<Vec<_>>())
         .bind(settled.iter().map(|id| id.partition).collect::<Vec<_>>())

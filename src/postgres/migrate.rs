@@ -23,7 +23,6 @@ pub struct Applied {
 fn migrator() -> Migrator {
     let mut migrator = sqlx::migrate!("./migrations");
     migrator.dangerous_set_table_name(TABLE);
-    migrator.create_schema("keylane");
     // Taken around everything in `migrate`, so that nobody reports what another one did.
     migrator.set_locking(false);
     migrator
@@ -31,16 +30,23 @@ fn migrator() -> Migrator {
 
 /// Applies what is missing. Two at once wait for each other; a second run does nothing.
 pub async fn migrate(connection: &mut PgConnection) -> Result<Applied, MigrateError> {
-    let migrator = migrator();
     connection.lock().await?;
-    let run = run(&migrator, connection).await;
+    let run = run(connection).await;
     let unlocked = connection.unlock().await;
     let applied = run?;
     unlocked?;
     Ok(applied)
 }
 
-async fn run(migrator: &Migrator, connection: &mut PgConnection) -> Result<Applied, MigrateError> {
+async fn run(connection: &mut PgConnection) -> Result<Applied, MigrateError> {
+    const THERE: &str = "select to_regnamespace('keylane') is not null";
+    let mut migrator = migrator();
+    let there: bool = sqlx::query_scalar(THERE).fetch_one(&mut *connection).await?;
+    if !there {
+        // Even `if not exists` asks for a privilege on the database, which may be gone by the
+        // second time.
+        migrator.create_schema("keylane");
+    }
     let before = applied(connection).await?;
     migrator.run_direct(None, connection, false).await?;
     let news = migrator.iter().filter(|migration| !before.contains(&migration.version));

@@ -55,7 +55,7 @@ const REFUSED: [(&str, &str); 7] = [
 #[tokio::test]
 async fn a_batch_with_bad_writes_commits_all_others() {
     let scene = Scene::new(STRICT, STRICT_ENTITY).await;
-    let worker = scene.worker().await;
+    let mut worker = scene.worker().await;
     let mut sender = scene.sender().await;
     let first = r#"{"email":"taken","slot":"[1,9)"}"#;
     sender.outcome(write("strict.upsert", "first", "first", first)).await;
@@ -136,7 +136,11 @@ fn rejected() -> Vec<(&'static str, Option<&'static str>, Write)> {
         ("malformed_body", None, with(body("[1]"))),
         ("malformed_body", None, with(body(r#"{"name":"a","name":"b"}"#))),
         ("malformed_body", None, with(|write| write.body = vec![0xff, 0xfe])),
-        ("unsupported_media_type", None, with(|write| write.content_type = "text/csv".into())),
+        (
+            "unsupported_media_type",
+            None,
+            with(|write| write.content_type = Some("text/csv".into())),
+        ),
         ("missing_write_id", None, with(|write| write.id = None)),
         ("missing_write_id", None, with(|write| write.id = Some("x".repeat(201)))),
         ("missing_write_id", None, with(|write| write.id = Some("a\0b".into()))),

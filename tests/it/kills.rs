@@ -32,7 +32,7 @@ async fn a_worker_that_was_stopped_and_wakes_up_after_its_successor_harms_nothin
     let load = Load::new(&scene);
     load.during(async {
         load.flows(500).await;
-        let successor = scene.worker_with(&[("worker.id", "successor")]).await;
+        let mut successor = scene.worker_with(&[("worker.id", "successor")]).await;
         for round in 0..2 {
             load.flows(300).await;
             zombie.signal("STOP");

@@ -16,8 +16,12 @@ mod batches;
 mod changes;
 mod kills;
 mod metrics;
+#[path = "../model/mod.rs"]
+mod model;
+mod modelled;
 mod outages;
 mod parts;
+mod publish;
 mod ring;
 mod servers_lost;
 mod start;

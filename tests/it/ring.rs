@@ -35,7 +35,7 @@ async fn applied(scene: &Scene, writes: i64) {
 #[tokio::test]
 async fn without_a_ring_writes_are_held_and_a_new_generation_takes_over() {
     let scene = Scene::new(entities::ITEMS, entities::ITEM).await;
-    let worker = scene.worker().await;
+    let mut worker = scene.worker().await;
     send(&scene, 0).await;
     applied(&scene, 50).await;
     worker.kill();
@@ -45,7 +45,7 @@ async fn without_a_ring_writes_are_held_and_a_new_generation_takes_over() {
     let ring = format!("{}.ring.1", scene.prefix);
     channel.exchange_delete(ring.as_str().into(), ExchangeDeleteOptions::default()).await.unwrap();
     send(&scene, 100).await;
-    let worker = scene.worker().await;
+    let mut worker = scene.worker().await;
     applied(&scene, 150).await;
     send(&scene, 150).await;
     applied(&scene, 200).await;

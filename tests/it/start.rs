@@ -54,7 +54,7 @@ async fn a_worker_that_cannot_work_says_why_and_fails() {
         (entity("nowhere", ""), ["entity it", "nowhere"]),
         (entity("no_key", ""), ["no unique index", "create unique index"]),
         (entity("no_key", "version = 'version'"), ["version", "bigint"]),
-        (entity("floats", ""), ["entity it", "double precision"]),
+        (entity("floats", ""), ["entity it", "float8"]),
         (entity("secret", ""), ["entity it", "grant"]),
         ("nonsense = 1".to_owned(), ["nonsense", "unknown field"]),
         ("[batch]\nwrites_max = 0".to_owned(), ["batch.writes_max", "keylane.toml"]),

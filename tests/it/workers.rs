@@ -61,7 +61,7 @@ async fn partitions_go_to_the_worker_that_should_have_them_and_move_when_it_is_g
         let settings = [("worker.id", id), ("amqp.partitions", partitions.as_str())];
         scene.worker_with(&settings).await
     };
-    let first = start("first").await;
+    let mut first = start("first").await;
     let mut sender = scene.sender().await;
     owned(&scene, &mut sender, &["first"]).await;
     let second = start("second").await;

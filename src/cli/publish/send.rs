@@ -5,7 +5,6 @@
 //! Never: retries.
 
 use std::collections::HashMap;
-use std::error::Error;
 use std::io;
 use std::num::NonZeroU32;
 use std::pin::Pin;
@@ -20,6 +19,7 @@ use super::line::Write;
 use super::read::Checked;
 use super::report::{Problem, Report};
 use crate::clock;
+use crate::operate::chain;
 use crate::rabbit::error::BrokerError;
 use crate::rabbit::publisher::{Confirmed, Outgoing, PendingConfirm, Publisher, Slot};
 
@@ -225,18 +225,6 @@ fn outgoing(exchange: &str, write: Write) -> Outgoing {
         headers,
         body: write.body.into_bytes(),
     }
-}
-
-/// An error and what lies under it, in one line.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(under) = source {
-        text.push_str(": ");
-        text.push_str(&under.to_string());
-        source = under.source();
-    }
-    text
 }
 
 /// Spreads sending evenly over time.

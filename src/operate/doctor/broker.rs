@@ -5,8 +5,9 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::management::Findings;
-use super::{Check, Newest, Status, chain};
+use super::{Check, Newest, Status};
 use crate::core::partition::PartitionId;
+use crate::operate::chain;
 use crate::rabbit::connection::Connection;
 use crate::rabbit::error::BrokerError;
 use crate::rabbit::probe::{self, Address};

@@ -1,9 +1,11 @@
 //! Looks at the database: may a worker trust it, and may it do what it has to.
 
+use std::collections::BTreeSet;
+
 use sqlx::{FromRow, PgConnection};
 
-use super::{Check, Newest, chain};
-use crate::operate::connect;
+use super::{Check, Newest};
+use crate::operate::{chain, connect};
 use crate::postgres::catalogue::{self, CatalogueError};
 use crate::postgres::migrate;
 use crate::settings::Settings;
@@ -204,16 +206,11 @@ async fn privileges(connection: &mut PgConnection, role: &str) -> Check {
             return Check::failure(NAME, chain(&error), remedy);
         }
     };
-    let missing: Vec<String> = needed
-        .iter()
-        .zip(held)
-        .filter(|(_, held)| !held)
-        .map(|((table, privilege), _)| {
-            format!("grant {privilege} on keylane.{table} to \"{role}\"")
-        })
-        .collect();
+    let held: BTreeSet<(&str, &str)> =
+        needed.into_iter().zip(held).filter_map(|(needed, held)| held.then_some(needed)).collect();
+    let missing = grants(&held, role);
     if !missing.is_empty() {
-        let found = format!("{role} lacks {} privileges on schema keylane", missing.len());
+        let found = format!("{role} cannot be a worker: it lacks privileges on schema keylane");
         return Check::failure(NAME, found, missing.join("; "));
     }
     if !owner {
@@ -227,6 +224,17 @@ async fn privileges(connection: &mut PgConnection, role: &str) -> Check {
         );
     }
     Check::ok(NAME, format!("{role} may do what a worker does"))
+}
+
+/// The statements that give a role what it lacks, one for each table.
+fn grants(held: &BTreeSet<(&str, &str)>, role: &str) -> Vec<String> {
+    let lacking = NEEDED.iter().filter_map(|(table, list)| {
+        let lacking: Vec<&str> =
+            list.split(", ").filter(|privilege| !held.contains(&(*table, *privilege))).collect();
+        (!lacking.is_empty())
+            .then(|| format!("grant {} on keylane.{table} to \"{role}\"", lacking.join(", ")))
+    });
+    lacking.collect()
 }
 
 async fn newest(
@@ -309,6 +317,18 @@ mod tests {
             let found: Vec<Status> = durability(&server).iter().map(|check| check.status).collect();
             assert_eq!(found, expected, "{commit} {names} {replicas}");
         }
+    }
+
+    #[test]
+    fn what_a_role_lacks_is_a_statement_for_each_table() {
+        let all = |(table, list): &(&'static str, &'static str)| {
+            list.split(", ").map(|privilege| (*table, privilege)).collect::<Vec<_>>()
+        };
+        let mut held: BTreeSet<(&str, &str)> = NEEDED.iter().flat_map(all).collect();
+        assert!(grants(&held, "r").is_empty());
+        held.remove(&("ledger_parts", "insert"));
+        held.remove(&("ledger_parts", "delete"));
+        assert_eq!(grants(&held, "r"), ["grant insert, delete on keylane.ledger_parts to \"r\""]);
     }
 
     #[test]

@@ -112,15 +112,3 @@ pub async fn examine(settings: &Settings) -> Vec<Check> {
     checks.extend(management::examine(&amqp.prefix, &address, newest.as_ref(), findings.as_ref()));
     checks
 }
-
-/// An error and what lies under it, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(under) = source {
-        text.push_str(": ");
-        text.push_str(&under.to_string());
-        source = under.source();
-    }
-    text
-}

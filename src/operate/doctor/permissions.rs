@@ -103,18 +103,24 @@ fn listed(roles: &[Role], permission: &Permission) -> String {
     if able.is_empty() { NOBODY.to_owned() } else { able.join(" and ") }
 }
 
+/// What a role needs and somebody may not, one text for each kind of permission.
 fn missing(role: &Role, permission: &Permission) -> Vec<String> {
-    role.needs
-        .iter()
-        .filter(|(act, name)| {
-            let pattern = match act {
-                Act::Configure => &permission.configure,
-                Act::Write => &permission.write,
-                Act::Read => &permission.read,
-            };
-            !allows(pattern, name)
-        })
-        .map(|(act, name)| format!("{} on {name}", act.label()))
+    let acts = [
+        (Act::Configure, &permission.configure),
+        (Act::Write, &permission.write),
+        (Act::Read, &permission.read),
+    ];
+    let lacking = acts.into_iter().map(|(act, pattern)| {
+        let names = role
+            .needs
+            .iter()
+            .filter(|(needed, name)| *needed == act && !allows(pattern, name))
+            .map(|(_, name)| name.as_str());
+        (act, names.collect::<Vec<_>>())
+    });
+    lacking
+        .filter(|(_, names)| !names.is_empty())
+        .map(|(act, names)| format!("{} on {}", act.label(), names.join(" ")))
         .collect()
 }
 

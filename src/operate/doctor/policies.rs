@@ -59,7 +59,7 @@ fn judge(name: &'static str, policies: &[Policy], queues: &[String], clear: &str
         if !wrong.is_empty() {
             let found = format!("policy {} sets {} on {queue}", policy.name, wrong.join(", "));
             let remedy = format!(
-                "rabbitmqctl {clear} '{}', or narrow its pattern {}",
+                "rabbitmqctl {clear} '{}', or narrow its pattern '{}'",
                 policy.name, policy.pattern
             );
             checks.push(Check::failure(name, found, remedy));

@@ -98,14 +98,14 @@ impl Scene {
         sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&self.pool).await.unwrap()
     }
 
-    /// The one number of a query.
+    /// The one number of a query; 0 for none.
     pub(crate) async fn number(&self, sql: &str) -> i64 {
         self.try_number(sql).await.unwrap()
     }
 
     /// The one number of a query, where the database may be away.
     pub(crate) async fn try_number(&self, sql: &str) -> Result<i64, sqlx::Error> {
-        let sql = format!("select ({sql})::bigint");
+        let sql = format!("select coalesce(({sql}), 0)::bigint");
         sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&self.pool).await
     }
 

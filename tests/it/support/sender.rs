@@ -23,7 +23,7 @@ pub(crate) struct Write {
     pub key: String,
     pub id: Option<String>,
     pub body: Vec<u8>,
-    pub content_type: String,
+    pub content_type: Option<String>,
     pub headers: FieldTable,
 }
 
@@ -34,7 +34,7 @@ pub(crate) fn write(kind: &str, key: &str, id: &str, body: &str) -> Write {
         key: key.to_owned(),
         id: Some(id.to_owned()),
         body: body.as_bytes().to_vec(),
-        content_type: "application/json".to_owned(),
+        content_type: Some("application/json".to_owned()),
         headers: FieldTable::default(),
     }
 }
@@ -47,10 +47,11 @@ impl Write {
     }
 
     fn properties(&self) -> BasicProperties {
-        let mut properties = BasicProperties::default()
-            .with_content_type(self.content_type.as_str().into())
-            .with_delivery_mode(2)
-            .with_headers(self.headers.clone());
+        let mut properties =
+            BasicProperties::default().with_delivery_mode(2).with_headers(self.headers.clone());
+        if let Some(content_type) = &self.content_type {
+            properties = properties.with_content_type(content_type.as_str().into());
+        }
         if let Some(kind) = &self.kind {
             properties = properties.with_type(kind.as_str().into());
         }

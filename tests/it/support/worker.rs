@@ -77,7 +77,7 @@ impl Worker {
     }
 
     /// SIGKILL: nothing of it runs any more when this returns.
-    pub(crate) fn kill(mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
