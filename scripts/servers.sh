@@ -189,12 +189,8 @@ select 'create database keylane owner keylane' where not exists (select from pg_
 EOF
 }
 
-# stop_postgres MODE: fast writes a checkpoint; immediate leaves everything as a crash would.
-stop_postgres() {
-  if postgres_pid >/dev/null; then
-    "${as_postgres[@]}" "$postgres_bin/pg_ctl" -s -w -t 60 -D "$postgres_dir/data" -m "$1" stop >&2
-  fi
-}
+# stop_postgres SIGNAL: INT writes a checkpoint first; QUIT leaves everything as a crash would.
+stop_postgres() { end_process "$postgres_dir/data/postmaster.pid" "$postgres_mark" "$1"; }
 
 # --- both
 
@@ -219,13 +215,13 @@ start() {
 }
 
 stop_all() {
-  in_parallel "stop_rabbit TERM" "stop_postgres fast"
+  in_parallel "stop_rabbit TERM" "stop_postgres INT"
   stop_epmd
 }
 
 # A graceful stop takes seconds to save what is thrown away right after.
 wipe() {
-  in_parallel "stop_rabbit KILL" "stop_postgres immediate"
+  in_parallel "stop_rabbit KILL" "stop_postgres QUIT"
   stop_epmd
   rm -rf --one-file-system "${home:?}/rabbitmq" "${home:?}/postgres"
   rm -f "$dir/servers"
@@ -283,7 +279,7 @@ case $command in
     ;;
   restart-rabbit) stop_rabbit TERM && start_rabbit ;;
   kill-rabbit) stop_rabbit KILL && start_rabbit ;;
-  restart-postgres) stop_postgres fast && start_postgres ;;
-  kill-postgres) stop_postgres immediate && start_postgres ;;
+  restart-postgres) stop_postgres INT && start_postgres ;;
+  kill-postgres) stop_postgres QUIT && start_postgres ;;
   *) usage ;;
 esac

@@ -1,5 +1,7 @@
 //! Rules about the tree itself, so that they do not decay.
 
+#![expect(clippy::unwrap_used, reason = "tests panic")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

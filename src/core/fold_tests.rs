@@ -22,10 +22,10 @@ fn word(outcome: &Outcome) -> String {
     outcome.version().map_or(name.to_owned(), |version| format!("{name} {version}"))
 }
 
-fn fold(entity: Entity, row: Option<Row>, asked: &[Asked<'_>]) -> (Vec<String>, Lane) {
+fn fold(entity: &Entity, row: Option<Row>, asked: &[Asked<'_>]) -> (Vec<String>, Lane) {
     let mut lane = Lane::new(Arc::new(entity.clone()), row);
     let outcomes =
-        asked.iter().map(|asked| word(&lane.apply(&write(&entity, asked), NOW))).collect();
+        asked.iter().map(|asked| word(&lane.apply(&write(entity, asked), NOW))).collect();
     (outcomes, lane)
 }
 
@@ -48,8 +48,8 @@ fn each_change_does_what_the_contract_says_to_an_absent_and_to_a_present_row() {
         (("delete", "", &[]), "unchanged", "deleted"),
     ];
     for (asked, absent, present) in table {
-        assert_eq!(fold(account(), None, &[asked]).0, [absent], "absent: {asked:?}");
-        assert_eq!(fold(account(), row(7), &[asked]).0, [present], "present: {asked:?}");
+        assert_eq!(fold(&account(), None, &[asked]).0, [absent], "absent: {asked:?}");
+        assert_eq!(fold(&account(), row(7), &[asked]).0, [present], "present: {asked:?}");
     }
 }
 
@@ -89,7 +89,7 @@ fn guards_hold_against_what_the_earlier_writes_of_the_batch_left() {
         (&[("create", NAMED, &[]), ("create", NAMED, &v2)], &["created 1", "version_mismatch 1"]),
     ];
     for (asked, outcomes) in table {
-        assert_eq!(fold(account(), None, asked).0, outcomes, "{asked:?}");
+        assert_eq!(fold(&account(), None, asked).0, outcomes, "{asked:?}");
     }
 }
 
@@ -101,7 +101,7 @@ fn many_writes_come_to_one_row_write() {
         ("increment", r#"{"balance":-10}"#, &[]),
         ("upsert", r#"{"name":"Bob"}"#, &[]),
     ];
-    let (outcomes, mut lane) = fold(account(), None, &asked);
+    let (outcomes, mut lane) = fold(&account(), None, &asked);
     assert_eq!(outcomes, ["created 1", "updated 2", "updated 3", "updated 4"]);
     let Some(RowChange::Insert(image)) = lane.take_change() else { panic!("an insert") };
     assert_eq!(image.version, 4);
@@ -117,7 +117,7 @@ fn an_increment_is_judged_by_itself_in_the_type_of_its_column() {
         ("increment", r#"{"balance":1}"#, &[]),
         ("increment", r#"{"balance":-1}"#, &[]),
     ];
-    let (outcomes, mut lane) = fold(account(), row(1), &asked);
+    let (outcomes, mut lane) = fold(&account(), row(1), &asked);
     assert_eq!(outcomes, ["updated 2", "type_mismatch", "updated 3"]);
     let Some(RowChange::Update(image)) = lane.take_change() else { panic!("an update") };
     assert_eq!(image.named[&0], Cell::Set(Some("2147483646".into())));
@@ -126,7 +126,7 @@ fn an_increment_is_judged_by_itself_in_the_type_of_its_column() {
 #[test]
 fn where_triggers_may_look_the_database_adds() {
     let entity = Entity { fold: false, ..account() };
-    let (_, mut lane) = fold(entity, row(1), &[("increment", r#"{"balance":3}"#, &[])]);
+    let (_, mut lane) = fold(&entity, row(1), &[("increment", r#"{"balance":3}"#, &[])]);
     let Some(RowChange::Update(image)) = lane.take_change() else { panic!("an update") };
     assert_eq!(image.named[&0], Cell::Add("3".into()));
 }
@@ -135,7 +135,7 @@ fn where_triggers_may_look_the_database_adds() {
 fn deletes_and_creations_come_to_what_is_left_of_them() {
     let create: Asked<'_> = ("create", NAMED, &[]);
     let delete: Asked<'_> = ("delete", "", &[]);
-    let change = |row, asked: &[Asked<'_>]| fold(account(), row, asked).1.take_change();
+    let change = |row, asked: &[Asked<'_>]| fold(&account(), row, asked).1.take_change();
     assert_eq!(change(None, &[create, delete]), None);
     assert!(matches!(change(None, &[create, delete, create]), Some(RowChange::Insert(_))));
     assert_eq!(change(row(3), &[delete]), Some(RowChange::Delete));
@@ -159,7 +159,7 @@ fn a_row_marked_as_deleted_is_absent_but_its_version_and_time_go_on() {
         ("create", NAMED, &first),
         ("create", NAMED, &second),
     ];
-    let (outcomes, mut lane) = fold(soft(), None, &asked);
+    let (outcomes, mut lane) = fold(&soft(), None, &asked);
     let expected =
         ["created 1", "deleted", "unchanged", "not_found", "older_than_row", "created 3"];
     assert_eq!(outcomes, expected);
@@ -170,7 +170,7 @@ fn a_row_marked_as_deleted_is_absent_but_its_version_and_time_go_on() {
 #[test]
 fn replace_puts_what_it_does_not_name_back_to_the_default() {
     let asked: [Asked<'_>; 2] = [("replace", NAMED, &[]), ("increment", r#"{"balance":1}"#, &[])];
-    let (_, mut lane) = fold(account(), row(1), &asked);
+    let (_, mut lane) = fold(&account(), row(1), &asked);
     let Some(RowChange::Update(image)) = lane.take_change() else { panic!("an update") };
     assert!(image.reset);
     assert_eq!(image.named[&0], Cell::Set(Some("6".into())), "the default 5, and 1");

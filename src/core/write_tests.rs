@@ -53,6 +53,16 @@ fn every_flaw_of_a_message_has_its_reason_and_names_the_member() {
         (message("w", "account", "{}", &[]), Some((Reason::MissingType, None))),
         (message("w", "acount.upsert", "{}", &[]), Some((Reason::UnknownEntity, None))),
         (message("w", "account.insert", "{}", &[]), Some((Reason::UnknownChange, None))),
+    ];
+    for (message, expected) in table {
+        let expected = expected.map(|(reason, pointer)| (reason, pointer.map(str::to_owned)));
+        assert_eq!(reason_of(message), expected, "{message:?}");
+    }
+}
+
+#[test]
+fn an_increment_adds_numbers_and_a_delete_names_nothing() {
+    let table: &[(Message, Option<(Reason, Option<&str>)>)] = &[
         (message("w", "account.delete", "", &[]), None),
         (message("w", "account.delete", r#"{"id":7}"#, &[]), None),
         (

@@ -263,7 +263,7 @@ impl Default for Http {
 
 impl Default for Telemetry {
     fn default() -> Self {
-        Self { log: "info".to_owned(), format: LogFormat::Auto }
+        Self { log: "info,lapin=error".to_owned(), format: LogFormat::Auto }
     }
 }
 

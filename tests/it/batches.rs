@@ -4,7 +4,7 @@ use lapin::types::{AMQPValue, LongString};
 use serde_json::{Value, json};
 
 use crate::support::sender::brief;
-use crate::support::{Scene, Sender, Write, entities, wait, write};
+use crate::support::{Scene, Sender, Write, entities, hex, wait, write};
 
 /// A table that refuses in every way that only PostgreSQL can see.
 const STRICT: &str = "
@@ -205,8 +205,7 @@ async fn newest_letter(scene: &Scene) -> Value {
 /// The message can be read back from its dead letter, byte for byte.
 fn assert_whole(letter: &Value, write: &Write) {
     let escaped = |text: &str| text.replace('\\', "\\\\").replace('\0', "\\x00");
-    let hex: String = write.body.iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(letter["hex"], hex);
+    assert_eq!(letter["hex"], hex(&write.body));
     assert_eq!(letter["routing_key"], escaped(&write.key));
     let properties = &letter["properties"];
     assert_eq!(properties["type"], json!(write.kind.as_deref().map(escaped)));

@@ -38,7 +38,7 @@ async fn a_worker_that_was_stopped_and_wakes_up_after_its_successor_harms_nothin
             zombie.signal("STOP");
             let owned = "select count(*) from keylane.partitions
                           where generation = 1 and owner = 'successor'";
-            wait::until_equal(Duration::from_secs(60), "a successor", 2, async || {
+            wait::until_equal(Duration::from_mins(1), "a successor", 2, async || {
                 scene.number(owned).await
             })
             .await;

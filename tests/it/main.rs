@@ -23,6 +23,7 @@ mod outages;
 mod parts;
 mod publish;
 mod ring;
+mod senders;
 mod servers_lost;
 mod start;
 mod stop;

@@ -1,14 +1,19 @@
 //! Random writes through the real thing: tables, ledger and dead letters are what the model says.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use keylane::core::message::{Message, escape};
+use keylane::postgres::catalogue;
+use keylane::settings::{EntitySettings, Fold, OnReject};
 use lapin::types::{AMQPValue, FieldTable};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
-use crate::model::entities::Spec;
+use crate::model::entities::{self, Spec};
 use crate::model::generate::{Generator, Taste};
 use crate::model::{Answer, Model, Row};
-use crate::support::{Scene, Write, wait};
+use crate::support::{Scene, Write, hex, wait};
 
 const WRITES: usize = 900;
 const TASTE: Taste = Taste {
@@ -18,7 +23,7 @@ const TASTE: Taste = Taste {
     overflows: false,
 };
 
-fn entities() -> String {
+fn entity_settings() -> String {
     let entity = |spec: &Spec| {
         let guards = "version = 'version'\noccurred_at = 'occurred_at'\ndeleted_at = 'deleted_at'";
         let guards = if spec.guarded { guards } else { "" };
@@ -56,7 +61,7 @@ async fn tables_ledger_and_dead_letters_are_what_the_model_says() {
 }
 
 async fn run(seed: u64, batch_max: &str) {
-    let scene = Scene::new(include_str!("../model/tables.sql"), &entities()).await;
+    let scene = Scene::new(include_str!("../model/tables.sql"), &entity_settings()).await;
     let settings = [("batch.writes_max", batch_max)];
     let mut worker = scene.worker_with(&settings).await;
     let mut sender = scene.sender().await;
@@ -161,12 +166,42 @@ async fn same_dead_letters(scene: &Scene, model: &Model, seed: u64) {
             .write
             .clone()
             .map_or((None, None, None), |write| (Some(write.0), Some(write.1), Some(write.2)));
-        let body: String = letter.body.iter().map(|byte| format!("{byte:02x}")).collect();
         json!({
             "entity": entity, "key": key, "write_id": write_id, "reason": letter.reason,
-            "routing_key": escape(&letter.routing_key), "body": body,
+            "routing_key": escape(&letter.routing_key), "body": hex(&letter.body),
         })
     });
     let expected = sorted(letters.collect());
     assert_eq!(sorted(scene.rows(sql).await), expected, "seed {seed}");
+}
+
+#[tokio::test]
+async fn the_catalogue_describes_the_tables_as_the_simulation_has_them() {
+    let scene = Scene::new(include_str!("../model/tables.sql"), "").await;
+    let settings: BTreeMap<String, EntitySettings> = Spec::ALL
+        .iter()
+        .map(|spec| {
+            let guard = |name: &str| spec.guarded.then(|| name.to_owned());
+            let settings = EntitySettings {
+                table: spec.name.to_owned(),
+                key: vec!["id".to_owned()],
+                version: guard("version"),
+                occurred_at: guard("occurred_at"),
+                deleted_at: guard("deleted_at"),
+                on_reject: OnReject::default(),
+                fold: Fold::default(),
+            };
+            (spec.name.to_owned(), settings)
+        })
+        .collect();
+    let mut connection = scene.pool.acquire().await.unwrap();
+    let found = catalogue::load(&mut connection, &settings).await.unwrap();
+    for (name, mut simulated) in entities::entities() {
+        let found = &found[&name];
+        // What a value is cast to is a matter of SQL, which the simulation has none of.
+        for (column, real) in Arc::make_mut(&mut simulated).columns.iter_mut().zip(&found.columns) {
+            column.sql_type.clone_from(&real.sql_type);
+        }
+        assert_eq!(**found, *simulated);
+    }
 }

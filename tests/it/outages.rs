@@ -27,7 +27,7 @@ async fn blames_nobody(scene: &Scene) {
 #[tokio::test]
 async fn a_row_that_somebody_else_holds_is_waited_for() {
     let scene = Scene::new(entities::ITEMS, entities::ITEM).await;
-    let mut worker = scene.worker_with(&[("database.lock_timeout_ms", "400")]).await;
+    let worker = scene.worker_with(&[("database.lock_timeout_ms", "400")]).await;
     let mut sender = scene.sender().await;
     sender.outcome(write("item.upsert", "A", "0", "{}")).await;
     let mut intruder = scene.intruder().await;
@@ -86,7 +86,7 @@ async fn a_deadlock_with_another_session_is_tried_again() {
         })
         .collect();
     sender.send(&writes).await;
-    let mut worker = scene.worker_with(&settings).await;
+    let worker = scene.worker_with(&settings).await;
     let waits = "select count(*) from pg_stat_activity
                   where datname = current_database() and wait_event_type = 'Lock'";
     wait::until_equal(wait::SOON, "the worker waits", 1, async || scene.number(waits).await).await;
@@ -102,7 +102,7 @@ async fn a_deadlock_with_another_session_is_tried_again() {
 #[tokio::test]
 async fn a_database_without_a_free_connection_is_waited_for() {
     let scene = Scene::new(entities::ITEMS, entities::ITEM).await;
-    let mut worker = scene.worker().await;
+    let worker = scene.worker().await;
     let mut sender = scene.sender().await;
     sender.outcome(write("item.upsert", "A", "0", "{}")).await;
     let mut intruder = scene.intruder().await;
@@ -110,7 +110,7 @@ async fn a_database_without_a_free_connection_is_waited_for() {
         "alter database {} connection limit 0;
          select pg_terminate_backend(pid) from pg_stat_activity
           where datname = current_database() and application_name = 'keylane'",
-        scene.prefix
+        scene.name
     );
     run(&mut intruder, &close).await;
     let write = write("item.upsert", "A", "1", "{}");
@@ -120,7 +120,7 @@ async fn a_database_without_a_free_connection_is_waited_for() {
         ready.is_some_and(|(status, why)| status == 503 && why.contains("database"))
     })
     .await;
-    run(&mut intruder, &format!("alter database {} connection limit -1", scene.prefix)).await;
+    run(&mut intruder, &format!("alter database {} connection limit -1", scene.name)).await;
     assert_eq!(brief(&sender.outcome(write).await), "applied updated 2");
     wait::until(wait::SOON, "the worker is ready again", async || {
         worker.get("/readyz").await.is_some_and(|(status, _)| status == 200)
@@ -133,7 +133,7 @@ async fn a_database_without_a_free_connection_is_waited_for() {
 async fn statements_that_take_too_long_are_tried_again_in_smaller_batches() {
     let scene = Scene::new(entities::SLOW, entities::THING).await;
     let settings = [("database.statement_timeout_ms", "700"), ("database.lock_timeout_ms", "600")];
-    let mut worker = scene.worker_with(&settings).await;
+    let worker = scene.worker_with(&settings).await;
     let mut sender = scene.sender().await;
     // One row is slow, ten in one statement are too slow; none is refused for it.
     scene.execute("insert into slow values (0.2)").await;
@@ -155,7 +155,7 @@ async fn statements_that_take_too_long_are_tried_again_in_smaller_batches() {
 #[tokio::test]
 async fn a_table_that_is_gone_stops_its_partition_until_somebody_mends_it() {
     let scene = Scene::new(entities::ITEMS, entities::ITEM).await;
-    let mut worker = scene.worker().await;
+    let worker = scene.worker().await;
     let mut sender = scene.sender().await;
     sender.outcome(write("item.upsert", "A", "0", "{}")).await;
     scene.execute("alter table items rename to elsewhere").await;

@@ -89,10 +89,28 @@ impl Generator {
     /// An earlier write id with other content.
     fn reuse(&mut self, model: &Model) -> Message {
         let earlier = self.earlier();
+        if self.rng.random_ratio(1, 3) {
+            return self.altered(earlier);
+        }
         let mut message = self.fresh(model);
         message.properties.message_id = earlier.properties.message_id;
         if !self.taste.foreign_ids {
             message.routing_key = earlier.routing_key;
+        }
+        message
+    }
+
+    /// The same message but for one part of its content.
+    fn altered(&mut self, mut message: Message) -> Message {
+        let Properties { headers, kind, .. } = &mut message.properties;
+        let name = if self.rng.random() { "if-version" } else { "occurred-at" };
+        match (self.rng.random_range(0..3), kind) {
+            (0, Some(kind)) => *kind = kind.replace(".upsert", ".replace"),
+            (1, _) if headers.remove(name).is_some() => {}
+            _ => {
+                let value = if name == "if-version" { "1" } else { "2024-12-31T00:00:00Z" };
+                headers.insert(name.to_owned(), json!(value));
+            }
         }
         message
     }
@@ -154,7 +172,7 @@ impl Generator {
         to.headers.extend(if_version.map(|value| ("if-version".to_owned(), value)));
         if guarded && self.rng.random_ratio(1, 3) {
             // Few values, so that equal times are met too.
-            let seconds = self.rng.random_range(0..40) * 250;
+            let seconds = self.rng.random_range(0..8) * 1_250;
             let micros = *[0, 500_000, 1].choose(&mut self.rng).expect("there are some");
             let zone =
                 UtcOffset::from_hms(self.rng.random_range(-3..4), 30, 0).unwrap_or(UtcOffset::UTC);

@@ -10,7 +10,9 @@ use keylane::core::message::Message;
 use keylane::deliveries::{Deliveries, Gone};
 use tokio::sync::Notify;
 
+use super::database::Database;
 use super::process::Process;
+use super::worker::World;
 
 /// The number under which a message was accepted; a lower one comes first.
 pub(crate) type Accepted = u64;
@@ -137,13 +139,14 @@ impl Broker {
         self.deliver(at);
     }
 
-    fn settle(&mut self, id: u64, tag: u64) -> Result<(), Gone> {
+    fn settle(&mut self, id: u64, tag: u64) -> Result<Vec<Message>, Gone> {
         let consumer = self.consumers.get_mut(&id).filter(|consumer| consumer.lives).ok_or(Gone)?;
         assert!(consumer.unsettled.contains_key(&tag), "a delivery is settled once");
-        consumer.unsettled.retain(|unsettled, _| *unsettled > tag);
+        let rest = consumer.unsettled.split_off(&(tag + 1));
+        let settled = std::mem::replace(&mut consumer.unsettled, rest);
         let queue = consumer.queue;
         self.give_way(queue);
-        Ok(())
+        Ok(settled.into_values().map(|(_, message)| message).collect())
     }
 
     /// A channel is closed: what is unsettled goes back to its place at the head.
@@ -192,22 +195,19 @@ impl Broker {
 /// A consumer, as its client sees it.
 pub(crate) struct Subscription {
     broker: Arc<Mutex<Broker>>,
+    database: Arc<Mutex<Database>>,
     process: Process,
     id: u64,
     arrived: Arc<Notify>,
 }
 
 impl Subscription {
-    pub(crate) fn open(
-        broker: &Arc<Mutex<Broker>>,
-        process: &Process,
-        queue: usize,
-        prefetch: usize,
-    ) -> Self {
-        let mut server = broker.lock().expect("nobody panics with the broker");
-        let (id, arrived) = server.subscribe(queue, process.id, prefetch);
+    pub(crate) fn open(world: &World, process: &Process, queue: usize) -> Self {
+        let mut server = world.broker.lock().expect("nobody panics with the broker");
+        let (id, arrived) = server.subscribe(queue, process.id, world.prefetch);
         drop(server);
-        Self { broker: Arc::clone(broker), process: process.clone(), id, arrived }
+        let (broker, database) = (Arc::clone(&world.broker), Arc::clone(&world.database));
+        Self { broker, database, process: process.clone(), id, arrived }
     }
 
     fn server(&self) -> MutexGuard<'_, Broker> {
@@ -251,11 +251,14 @@ impl Deliveries for Subscription {
     async fn settle_through(&self, tag: u64) -> Result<(), Gone> {
         self.process.step("settle").await;
         let settled = self.server().settle(self.id, tag);
+        if let Ok(messages) = &settled {
+            self.database.lock().expect("nobody panics with the database").settled(messages);
+        }
         self.process.step("settled").await;
         // An acknowledgement into a dead connection is often not noticed.
         if settled.is_err() && self.process.roll(|dice| dice.below(2)) == 0 {
             return Ok(());
         }
-        settled
+        settled.map(drop)
     }
 }

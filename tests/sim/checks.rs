@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use keylane::core::fingerprint::ledger_id;
 use keylane::core::plan::Settled;
 
 use super::database::Witnessed;
 use super::model::{Answer, Letter, Model, Row};
 use super::run::Expected;
-use super::tables::{Stored, Tables, hundredths};
+use super::tables::{Stored, Tables, hundredths, id};
 use super::worker::World;
 
 /// All of it.
@@ -69,8 +68,11 @@ pub(crate) fn answer(settled: &Settled) -> Answer {
 pub(crate) fn same_ledger(model: &Model, tables: &Tables) {
     let lines: BTreeMap<_, _> = tables
         .ledger
-        .values()
-        .map(|line| {
+        .iter()
+        .chain(&tables.forgotten)
+        .map(|(name, line)| {
+            let both = tables.ledger.contains_key(name) && tables.forgotten.contains_key(name);
+            assert!(!both, "a write is applied once, whatever the ledger forgets");
             let recorded = &line.recorded;
             let name = (line.entity.clone(), line.write_id.clone(), recorded.key.clone());
             let settled = Settled {
@@ -116,10 +118,8 @@ pub(crate) fn same_dead_letters(model: &Model, tables: &Tables, twice: bool) {
 fn in_queue_order(expected: &Expected, tables: &Tables) {
     let mut positions = BTreeMap::new();
     for (position, message) in expected.messages.iter().enumerate() {
-        let properties = &message.properties;
-        let kind = properties.kind.as_deref().and_then(|kind| kind.split_once('.'));
-        let (Some((entity, _)), Some(id)) = (kind, &properties.message_id) else { continue };
-        positions.entry(ledger_id(entity, id)).or_insert(position);
+        let Some(id) = id(message) else { continue };
+        positions.entry(id).or_insert(position);
     }
     let mut last: BTreeMap<&String, usize> = BTreeMap::new();
     for (id, key) in &tables.committed {

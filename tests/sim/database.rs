@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use keylane::core::batch::Item;
 use keylane::core::failure::Failure;
+use keylane::core::message::Message;
 use keylane::core::partition::{Epoch, PartitionId};
 use keylane::core::plan::CommitPlan;
 use time::OffsetDateTime;
@@ -15,7 +16,7 @@ use time::macros::datetime;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::tables::Tables;
+use super::tables::{Tables, id};
 
 /// The database's clock at the start of a run.
 pub(crate) const STARTED_AT: OffsetDateTime = datetime!(2026-06-01 00:00 UTC);
@@ -62,6 +63,8 @@ pub(crate) struct Database {
     pub(crate) commits: Vec<Witnessed>,
     /// Commits whose end their client never learned.
     pub(crate) doubts: u64,
+    /// How many messages with a write id are not settled yet, sent or not.
+    awaited: BTreeMap<Uuid, usize>,
     started: Instant,
     fences: BTreeMap<PartitionId, Epoch>,
     epochs: BTreeMap<SessionId, Epoch>,
@@ -71,8 +74,14 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    pub(crate) fn new() -> Self {
+    /// A server that will see these messages.
+    pub(crate) fn new(messages: &[Message]) -> Self {
+        let mut awaited = BTreeMap::new();
+        for id in messages.iter().filter_map(id) {
+            *awaited.entry(id).or_default() += 1;
+        }
         Self {
+            awaited,
             tables: Tables::default(),
             commits: Vec::new(),
             doubts: 0,
@@ -82,6 +91,17 @@ impl Database {
             sessions: BTreeMap::new(),
             locks: BTreeMap::new(),
             sessions_made: 0,
+        }
+    }
+
+    /// Forgets at once what may be forgotten: what is settled must never come again.
+    pub(crate) fn settled(&mut self, messages: &[Message]) {
+        for id in messages.iter().filter_map(id) {
+            let awaited = self.awaited.get_mut(&id).expect("only what was sent is settled");
+            *awaited -= 1;
+            if *awaited == 0 {
+                self.tables.forget(id);
+            }
         }
     }
 

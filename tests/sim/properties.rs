@@ -189,6 +189,12 @@ proptest! {
         prop_assert_eq!(one.settled.len(), items.len());
         let rejected = |at: &usize| matches!(one.settled[*at].outcome, Outcome::Rejected(_));
         prop_assert!(one.dead_letters.iter().all(rejected));
+        let kept = one.dead_letters.iter().filter_map(|at| items[*at].identity());
+        let mut kept: Vec<_> = kept.map(|identity| (identity.id, identity.fingerprint)).collect();
+        let letters = kept.len();
+        kept.sort_unstable();
+        kept.dedup();
+        prop_assert_eq!(kept.len(), letters, "a write is one dead letter");
         for (at, settled) in one.settled.iter().enumerate() {
             let named = items[at].identity().is_some();
             let reused = settled.outcome.reason() == Some(Reason::WriteIdReused.label());

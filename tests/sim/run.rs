@@ -88,7 +88,7 @@ async fn simulate(seed: u64) -> Vec<String> {
     let upto = |bound| 1 + usize::try_from(bound).expect("it is small");
     let world = World {
         broker: Arc::new(Mutex::new(Broker::new(partitions))),
-        database: Arc::new(Mutex::new(Database::new())),
+        database: Arc::new(Mutex::new(Database::new(&expected.messages))),
         entities: Arc::new(entities()),
         answers: Arc::default(),
         partitions,

@@ -9,7 +9,8 @@ use keylane::core::batch::{Item, Wanted};
 use keylane::core::column::ColumnType;
 use keylane::core::entity::{Column, Entity};
 use keylane::core::failure::Failure;
-use keylane::core::fingerprint::Fingerprint;
+use keylane::core::fingerprint::{Fingerprint, ledger_id};
+use keylane::core::message::Message;
 use keylane::core::outcome::Outcome;
 use keylane::core::plan::{CommitPlan, Loaded, Recorded, Round};
 use keylane::core::row::{Image, Row, RowChange, Value};
@@ -50,6 +51,8 @@ pub(crate) struct Tables {
     /// By entity and key.
     pub(crate) rows: BTreeMap<(String, String), Stored>,
     pub(crate) ledger: BTreeMap<(Uuid, String), Line>,
+    /// Lines that the ledger has forgotten since: nobody may deliver their writes again.
+    pub(crate) forgotten: BTreeMap<(Uuid, String), Line>,
     /// Ledger ids and keys in the order in which they were committed.
     pub(crate) committed: Vec<(Uuid, String)>,
     pub(crate) dead_letters: Vec<Letter>,
@@ -74,6 +77,18 @@ impl Tables {
             loaded.rows.insert(name.clone(), rows.collect());
         }
         loaded
+    }
+
+    /// The last message of a write id is settled: its line goes, as if its time had run out. What
+    /// became a dead letter is remembered.
+    pub(crate) fn forget(&mut self, id: Uuid) {
+        let is_over = |(of, _): &(Uuid, String), line: &mut Line| {
+            *of == id && !matches!(line.recorded.outcome, Outcome::Rejected(_))
+        };
+        for (name, line) in self.ledger.extract_if(.., is_over) {
+            let earlier = self.forgotten.insert(name, line);
+            assert_eq!(earlier, None, "a write is applied once, whatever the ledger forgets");
+        }
     }
 
     /// Stores a plan, all or nothing.
@@ -154,6 +169,12 @@ impl Tables {
         }
         Ok(())
     }
+}
+
+/// The ledger's id of a message, if it can have one.
+pub(crate) fn id(message: &Message) -> Option<Uuid> {
+    let (entity, _) = message.properties.kind.as_deref()?.split_once('.')?;
+    Some(ledger_id(entity, message.properties.message_id.as_deref()?))
 }
 
 fn at<'a>(items: &'a [Item], plan: &'a CommitPlan, position: usize) -> (&'a Item, &'a Outcome) {

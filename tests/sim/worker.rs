@@ -49,8 +49,7 @@ impl Worker {
         let mut store = MemoryStore::new(Arc::clone(&self.world.database), self.process.clone());
         while !self.process.stop.is_cancelled() {
             self.process.step("subscribe").await;
-            let mut subscription =
-                Subscription::open(&self.world.broker, &self.process, queue, self.world.prefetch);
+            let mut subscription = Subscription::open(&self.world, &self.process, queue);
             self.process.step("subscribed").await;
             self.consume(queue, &mut subscription, &mut store).await;
             store.release();

@@ -14,7 +14,7 @@ const ROUNDS_A_WINDOW: u64 = 8;
 /// A window each so often: about 1,300 writes a second.
 const WINDOW_EVERY: Duration = Duration::from_millis(100);
 /// How long everything sent may take to be applied, once nothing gets in the way any more.
-const DRAINED_MAX: Duration = Duration::from_secs(120);
+const DRAINED_MAX: Duration = Duration::from_mins(2);
 
 /// A sender of rounds: in each, every key's counter grows by one and its line gets the round.
 pub(crate) struct Load<'a> {

@@ -13,3 +13,8 @@ pub(crate) use scene::Scene;
 pub(crate) use sender::{Sender, Write, write};
 pub(crate) use servers::OwnServers;
 pub(crate) use worker::Worker;
+
+/// Bytes as PostgreSQL's `encode(…, 'hex')` shows them.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
+}

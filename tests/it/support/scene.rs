@@ -11,7 +11,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use uuid::Uuid;
 
-use super::servers::Servers;
+use super::servers::{Servers, Vhost};
 use super::{Sender, Worker};
 
 /// Partitions of a test's ring: enough for keys to be spread.
@@ -23,7 +23,10 @@ const PARTITIONS_MAX: u16 = 4;
 /// Database, prefix and settings of one test.
 pub(crate) struct Scene {
     pub servers: Servers,
+    /// Of its names on the broker.
     pub prefix: String,
+    /// Of its database.
+    pub name: String,
     pub url: String,
     pub pool: PgPool,
     entities: String,
@@ -34,31 +37,42 @@ pub(crate) struct Scene {
 impl Scene {
     /// A scene on the shared servers: `tables` is SQL, `entities` TOML.
     pub(crate) async fn new(tables: &str, entities: &str) -> Self {
-        Self::on(Servers::shared(), true, tables, entities).await
+        let name = random_name();
+        let mut scene = Self::on(Servers::shared(), &name, tables, entities).await;
+        scene.clears = true;
+        scene
     }
 
     /// A scene on servers of the test's own.
     pub(crate) async fn on_own(servers: &Servers, tables: &str, entities: &str) -> Self {
-        Self::on(servers.clone(), false, tables, entities).await
+        Self::on(servers.clone(), &random_name(), tables, entities).await
     }
 
-    async fn on(servers: Servers, clears: bool, tables: &str, entities: &str) -> Self {
-        let prefix = format!("t{}", &Uuid::new_v4().simple().to_string()[..10]);
+    /// A scene under the prefix that users have, on a virtual host of its own.
+    pub(crate) async fn on_vhost(vhost: &Vhost, tables: &str, entities: &str) -> Self {
+        let servers = Servers { amqp: vhost.url.clone(), ..Servers::shared() };
+        let mut scene = Self::on(servers, "keylane", tables, entities).await;
+        scene.clears = true;
+        scene
+    }
+
+    async fn on(servers: Servers, prefix: &str, tables: &str, entities: &str) -> Self {
+        let name = random_name();
         let owner = servers.database.parse::<PgConnectOptions>().unwrap();
         let mut admin = PgConnection::connect(&servers.admin).await.unwrap();
-        let create = format!("create database {prefix} owner {}", owner.get_username());
+        let create = format!("create database {name} owner {}", owner.get_username());
         sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut admin).await.unwrap();
         admin.close().await.unwrap();
-        let url = at_database(&servers.database, &prefix);
+        let url = at_database(&servers.database, &name);
         // A role named like keylane's schema would find that one first.
         let options = url.parse::<PgConnectOptions>().unwrap().options([("search_path", "public")]);
         let pool = PgPoolOptions::new().max_connections(3).connect_lazy_with(options);
-        let mut scene = Self { servers, prefix, url, pool, entities: String::new(), clears };
+        let (prefix, entities) = (prefix.to_owned(), entities.to_owned());
+        let scene = Self { servers, prefix, name, url, pool, entities, clears: false };
         let mut connection = scene.pool.acquire().await.unwrap();
         migrate(&mut connection).await.unwrap();
         drop(connection);
         scene.execute(tables).await;
-        entities.clone_into(&mut scene.entities);
         scene
     }
 
@@ -111,7 +125,7 @@ impl Scene {
 
     /// A connection of its own as superuser, for those who get in the way.
     pub(crate) async fn intruder(&self) -> PgConnection {
-        PgConnection::connect(&at_database(&self.servers.admin, &self.prefix)).await.unwrap()
+        PgConnection::connect(&at_database(&self.servers.admin, &self.name)).await.unwrap()
     }
 }
 
@@ -121,14 +135,19 @@ impl Drop for Scene {
             return;
         }
         let (servers, prefix) = (self.servers.clone(), self.prefix.clone());
+        let name = self.name.clone();
         let cleared = beside(async move {
             clear_broker(&servers.amqp, &prefix).await.map_err(|error| error.to_string())?;
-            drop_database(&servers.admin, &prefix).await.map_err(|error| error.to_string())
+            drop_database(&servers.admin, &name).await.map_err(|error| error.to_string())
         });
         if let Err(error) = cleared {
             eprintln!("{} was not cleared away: {error}", self.prefix);
         }
     }
+}
+
+fn random_name() -> String {
+    format!("t{}", &Uuid::new_v4().simple().to_string()[..10])
 }
 
 /// Runs `work` to its end on a thread of its own: a drop cannot wait otherwise.

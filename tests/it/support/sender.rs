@@ -13,7 +13,7 @@ use tokio::time::timeout;
 /// Messages that wait for their confirm at once.
 const WINDOW: usize = 500;
 /// How long an outcome may take.
-const OUTCOME_MAX: Duration = Duration::from_secs(60);
+const OUTCOME_MAX: Duration = Duration::from_mins(1);
 const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
 /// One message, as a sender makes it.

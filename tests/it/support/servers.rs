@@ -33,6 +33,32 @@ pub(crate) fn broker_version() -> u32 {
     env::var("KEYLANE_BROKER").map_or(3, |version| version.parse().unwrap())
 }
 
+/// A virtual host of the shared broker that belongs to one test; gone when dropped.
+pub(crate) struct Vhost {
+    /// Where the broker's management takes it.
+    management: String,
+    pub url: String,
+}
+
+impl Vhost {
+    pub(crate) fn new(name: &str) -> Self {
+        let base = env::var("KEYLANE_MANAGEMENT_URL").unwrap();
+        let management = format!("{base}/api/vhosts/{name}");
+        ureq::put(&management).send_empty().unwrap();
+        let mut url: url::Url = Servers::shared().amqp.parse().unwrap();
+        url.set_path(name);
+        Self { management, url: url.into() }
+    }
+}
+
+impl Drop for Vhost {
+    fn drop(&mut self) {
+        if let Err(error) = ureq::delete(&self.management).call() {
+            eprintln!("a virtual host was not deleted: {error}");
+        }
+    }
+}
+
 /// A broker and a database server that belong to one test; gone when dropped.
 pub(crate) struct OwnServers {
     dir: TempDir,

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use super::{http, wait};
 
 /// How long a worker may take to become ready.
-const READY_MAX: Duration = Duration::from_secs(60);
+const READY_MAX: Duration = Duration::from_mins(1);
 /// Lines of the log that a failing test prints.
 const LOG_LINES_SHOWN: usize = 60;
 
