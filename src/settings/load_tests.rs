@@ -97,7 +97,7 @@ fn the_environment_goes_over_the_file_and_the_file_over_the_defaults() {
     assert_eq!(settings.amqp.reply_to_prefixes, ["one.", "two."]);
     assert_eq!(settings.worker.partitions, [3, 4]);
     assert_eq!(settings.worker.id.as_deref(), Some("007"));
-    assert_eq!(settings.shown()["telemetry"], json!({"log": "info", "format": "json"}));
+    assert_eq!(settings.shown()["telemetry"], json!({"log": "info,lapin=error", "format": "json"}));
     assert_eq!(settings.entities["customer"].table, "public.customers");
     assert_eq!(settings.entities["customer"].on_reject, OnReject::Continue);
     let item = &settings.entities["order_item"];
