@@ -1,7 +1,8 @@
 //! The outcome as senders get it (WIRE.md, section 4).
 
 use serde_json::json;
-use time::format_description::well_known::Rfc3339;
+use time::format_description::BorrowedFormatItem;
+use time::macros::format_description;
 
 use crate::core::batch::Item;
 use crate::core::plan::Settled;
@@ -10,6 +11,10 @@ use crate::settings::Amqp;
 
 /// RabbitMQ's own names for a caller that waits on its connection.
 const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
+
+/// RFC 3339 in UTC, always in microseconds: what PostgreSQL keeps.
+const MICROSECONDS: &[BorrowedFormatItem<'_>] =
+    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
 
 /// The reply that a delivery asks for, if it asks for one that is served: a sender must not make
 /// the worker publish into any queue it likes.
@@ -38,7 +43,7 @@ pub fn outcome(item: &Item, settled: &Settled) -> serde_json::Value {
         "version": outcome.version(),
         "reason": outcome.reason(),
         "detail": outcome.detail(),
-        "applied_at": settled.applied_at.format(&Rfc3339).unwrap_or_default(),
+        "applied_at": settled.applied_at.format(MICROSECONDS).unwrap_or_default(),
         "replayed": settled.replayed,
     })
 }
