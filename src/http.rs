@@ -25,12 +25,12 @@ pub async fn bind(listen: &str) -> anyhow::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Serves until `drain`; probes are still answered while the rest drains.
+/// Serves until `drained`: probes are still answered while the rest drains.
 pub async fn serve(
     listener: TcpListener,
     page: PrometheusHandle,
     process: Arc<Process>,
-    drain: CancellationToken,
+    drained: CancellationToken,
 ) -> anyhow::Result<()> {
     let ready = move || {
         let missing = process.board.missing();
@@ -51,6 +51,6 @@ pub async fn serve(
         .route("/livez", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics));
-    let stop = async move { drain.cancelled().await };
+    let stop = async move { drained.cancelled().await };
     axum::serve(listener, router).with_graceful_shutdown(stop).await.context("serve probes")
 }

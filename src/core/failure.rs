@@ -68,6 +68,18 @@ pub enum Verdict {
 }
 
 impl Failure {
+    /// The labels of those that are tried again.
+    pub const CAUSES: [&'static str; 8] = [
+        "connection_lost",
+        "unavailable",
+        "locked",
+        "conflict",
+        "too_much",
+        "rows_differ",
+        "ledger_differs",
+        "unforeseen",
+    ];
+
     /// The label under which `keylane_retries_total` counts it.
     pub const fn cause(&self) -> &'static str {
         match self {

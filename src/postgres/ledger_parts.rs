@@ -84,7 +84,7 @@ async fn drop_old(
          where forgotten_at < clock_timestamp()
            and not exists (select from keylane.partitions p
                             where p.closed_at is null
-                              and coalesce(p.settled_at, p.claimed_at) < ends.forgotten_at)
+                              and coalesce(p.settled_at, '-infinity') < ends.forgotten_at)
          order by part";
     let hours = i32::try_from(retention_hours).unwrap_or(i32::MAX);
     let old: Vec<i32> = sqlx::query_scalar(SQL).bind(hours).fetch_all(&mut *connection).await?;

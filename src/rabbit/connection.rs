@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use lapin::options::{BasicQosOptions, ConfirmSelectOptions};
 use lapin::types::{LongString, ShortString};
 use lapin::uri::AMQPUri;
-use lapin::{Channel, ConnectionProperties, Event};
+use lapin::{Channel, ConnectionProperties};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -84,10 +84,8 @@ impl Connection {
         async move {
             while status.connected() {
                 tokio::select! {
-                    event = events.next() => match event {
-                        Some(Event::Error(_)) | None => break,
-                        Some(_) => {}
-                    },
+                    // Errors of a single channel come here too; the status tells them apart.
+                    event = events.next() => if event.is_none() { break },
                     () = lost.cancelled() => break,
                     () = tokio::time::sleep(WATCH_EVERY) => {}
                 }

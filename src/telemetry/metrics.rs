@@ -9,6 +9,7 @@ use metrics::{
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
+use crate::core::failure::Failure;
 use crate::core::outcome::{Effect, Outcome, Reason, Unmet};
 use crate::core::partition::PartitionId;
 use crate::core::plan::CommitPlan;
@@ -90,6 +91,9 @@ impl Metrics {
             writes("rejected", reason.label()).increment(0);
             dead_letters_total(reason.label()).increment(0);
         }
+        for cause in Failure::CAUSES {
+            retries(cause).increment(0);
+        }
         Self {
             deliveries: counter!("keylane_deliveries_total"),
             replayed: counter!("keylane_writes_replayed_total"),
@@ -153,7 +157,7 @@ impl Metrics {
 
     /// A batch is tried again.
     pub fn retried(&self, cause: &'static str) {
-        counter!("keylane_retries_total", "cause" => cause).increment(1);
+        retries(cause).increment(1);
     }
 
     /// An outcome could not be sent.
@@ -196,6 +200,10 @@ const fn labels(outcome: &Outcome) -> (&'static str, &'static str) {
 
 fn writes(outcome: &'static str, reason: &'static str) -> Counter {
     counter!("keylane_writes_total", "outcome" => outcome, "reason" => reason)
+}
+
+fn retries(cause: &'static str) -> Counter {
+    counter!("keylane_retries_total", "cause" => cause)
 }
 
 fn dead_letters_total(reason: &'static str) -> Counter {

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tracing::info;
 use uuid::Uuid;
 
@@ -64,13 +65,18 @@ pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     });
 
     let drain = lifecycle.drain();
+    let drained = CancellationToken::new();
     let listener = http::bind(&listen).await?;
-    lifecycle.spawn("http", http::serve(listener, page, Arc::clone(&process), drain.clone()));
+    lifecycle.spawn("http", http::serve(listener, page, Arc::clone(&process), drained.clone()));
     lifecycle.spawn(
         "housekeeping",
         housekeeping::run(Arc::clone(&process), retention_hours, drain.clone()),
     );
-    lifecycle.spawn("worker", serve::run(process, leaving, drain));
+    let drained = drained.drop_guard();
+    lifecycle.spawn("worker", async move {
+        let _probes_until_then = drained;
+        serve::run(process, leaving, drain).await
+    });
     Ok(lifecycle.run().await)
 }
 
