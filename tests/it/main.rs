@@ -13,6 +13,7 @@
 )]
 
 mod batches;
+mod catalogue;
 mod changes;
 mod kills;
 mod metrics;

@@ -68,12 +68,18 @@ async fn a_row_that_somebody_else_inserts_first_is_taken_as_it_is() {
 async fn a_deadlock_with_another_session_is_tried_again() {
     let scene = Scene::new(entities::ITEMS, entities::ITEM).await;
     let settings = [("amqp.partitions", "1"), ("database.lock_timeout_ms", "20000")];
-    let mut worker = scene.worker_with(&settings).await;
+    let worker = scene.worker_with(&settings).await;
     let mut sender = scene.sender().await;
-    for key in ["A", "B"] {
+    for key in ["A", "B", "C"] {
         sender.outcome(write("item.upsert", key, key, "{}")).await;
     }
-    worker.kill();
+    // While the worker waits for C, the writes of A and B gather for one batch.
+    let mut gathering = scene.intruder().await;
+    run(&mut gathering, "begin; select from public.items where sku = 'C' for update").await;
+    sender.send(&[write("item.increment", "C", "c", r#"{"stock":1}"#)]).await;
+    let waits = "select count(*) from pg_stat_activity
+                  where datname = current_database() and wait_event_type = 'Lock'";
+    wait::until_equal(wait::SOON, "the worker waits", 1, async || scene.number(waits).await).await;
     let mut intruder = scene.intruder().await;
     // The worker is to be the one that notices.
     let first = "set deadlock_timeout = '60s'; begin;
@@ -86,16 +92,18 @@ async fn a_deadlock_with_another_session_is_tried_again() {
         })
         .collect();
     sender.send(&writes).await;
-    let worker = scene.worker_with(&settings).await;
-    let waits = "select count(*) from pg_stat_activity
-                  where datname = current_database() and wait_event_type = 'Lock'";
+    run(&mut gathering, "commit").await;
+    wait::until_equal(wait::SOON, "C is done", 1, async || {
+        scene.number("select stock from items where sku = 'C'").await
+    })
+    .await;
     wait::until_equal(wait::SOON, "the worker waits", 1, async || scene.number(waits).await).await;
     run(&mut intruder, "select from public.items where sku = 'A' for update").await;
     retried(&worker, "conflict", 1).await;
     run(&mut intruder, "commit").await;
     sender.outcomes(&writes).await;
-    assert_eq!(scene.number("select sum(stock) from items").await, 200);
-    assert_eq!(scene.number("select sum(version) from items").await, 202);
+    assert_eq!(scene.number("select sum(stock) from items").await, 201);
+    assert_eq!(scene.number("select sum(version) from items").await, 204);
     blames_nobody(&scene).await;
 }
 

@@ -257,7 +257,7 @@ impl Generator {
             7 => {
                 properties.headers.insert("if-version".to_owned(), json!("seven"));
             }
-            8 => message.routing_key = "nul\0key".to_owned(),
+            8 => message.routing_key = String::from("nul\0key"),
             _ => message.body = self.bad_body(),
         }
         message

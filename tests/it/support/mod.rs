@@ -1,5 +1,6 @@
 //! What the tests share.
 
+mod database;
 pub(crate) mod entities;
 pub(crate) mod http;
 pub(crate) mod load;
@@ -9,6 +10,7 @@ pub(crate) mod servers;
 pub(crate) mod wait;
 pub(crate) mod worker;
 
+pub(crate) use database::database;
 pub(crate) use scene::Scene;
 pub(crate) use sender::{Sender, Write, write};
 pub(crate) use servers::OwnServers;

@@ -182,7 +182,7 @@ async fn clear_broker(url: &str, prefix: &str) -> lapin::Result<()> {
 }
 
 /// The address of another database on the same server.
-fn at_database(url: &str, name: &str) -> String {
+pub(super) fn at_database(url: &str, name: &str) -> String {
     let mut url: url::Url = url.parse().unwrap();
     url.set_path(name);
     url.into()
