@@ -18,6 +18,7 @@ create table keylane.ledger (
     effect      text,
     reason      text,
     detail      text,
+    pointer     text,        -- JSON pointer to the field to blame
     version     bigint,
     applied_at  timestamptz not null,
     primary key (id, key, part)

@@ -181,6 +181,14 @@ impl Outcome {
         }
     }
 
+    /// JSON pointer to the member of the body to blame.
+    pub fn pointer(&self) -> Option<&str> {
+        match self {
+            Self::Applied { .. } | Self::PreconditionFailed { .. } => None,
+            Self::Rejected(rejection) => rejection.pointer.as_deref(),
+        }
+    }
+
     /// The row's version.
     pub const fn version(&self) -> Option<i64> {
         match self {

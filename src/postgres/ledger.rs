@@ -16,8 +16,8 @@ pub(super) async fn load(
     ids: &[Uuid],
 ) -> Result<HashMap<Uuid, Vec<Recorded>>, sqlx::Error> {
     const SQL: &str = "
-        select l.id, l.key, l.fingerprint, l.outcome, l.effect, l.reason, l.detail, l.version,
-               l.applied_at
+        select l.id, l.key, l.fingerprint, l.outcome, l.effect, l.reason, l.detail, l.pointer,
+               l.version, l.applied_at
           from unnest($1::uuid[]) as wanted (id)
           join keylane.ledger l on l.id = wanted.id
          order by l.part desc";
@@ -50,7 +50,8 @@ fn outcome(row: &PgRow) -> Result<Outcome, sqlx::Error> {
         }
         ("rejected", _, _, Some(reason)) => {
             let detail: Option<String> = row.try_get("detail")?;
-            Ok(Outcome::Rejected(Rejection::new(reason, detail.unwrap_or_default())))
+            let (detail, pointer) = (detail.unwrap_or_default(), row.try_get("pointer")?);
+            Ok(Outcome::Rejected(Rejection { reason, detail, pointer }))
         }
         _ => Err(unreadable("outcome")),
     }
@@ -71,10 +72,11 @@ pub(super) async fn insert(
 ) -> Result<u64, sqlx::Error> {
     const SQL: &str = "
         insert into keylane.ledger (part, applied_at, id, entity, write_id, key, fingerprint,
-                                    outcome, effect, reason, detail, version)
+                                    outcome, effect, reason, detail, pointer, version)
         select $1, $2, line.*
           from unnest($3::uuid[], $4::text[], $5::text[], $6::text[], $7::bytea[],
-                      $8::text[], $9::text[], $10::text[], $11::text[], $12::bigint[]) as line
+                      $8::text[], $9::text[], $10::text[], $11::text[], $12::text[],
+                      $13::bigint[]) as line
         on conflict do nothing";
     let lines: Vec<_> = plan
         .ledger
@@ -99,6 +101,7 @@ pub(super) async fn insert(
         .bind(text(Outcome::effect))
         .bind(text(Outcome::reason))
         .bind(text(Outcome::detail))
+        .bind(text(Outcome::pointer))
         .bind(lines.iter().map(|(_, outcome)| outcome.version()).collect::<Vec<_>>())
         .execute(connection)
         .await?;

@@ -3,7 +3,7 @@
 //! Owns: the order of the steps (`Lane::commit`), and carrying out the core's verdicts.
 //! Never: decides about a write, or settles what is not committed.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,6 +47,10 @@ pub trait Shell: Send + Sync {
     /// The lane does something else now; returns whether that is news.
     fn does(&self, partition: PartitionId, doing: Doing) -> bool;
 }
+
+/// How often a batch failed, by cause: a database that was away for long says nothing about the
+/// race that a write loses afterwards.
+type Attempts = HashMap<&'static str, u32>;
 
 /// Why a lane stopped serving a subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,21 +105,21 @@ impl<S: Store, H: Shell> Lane<'_, S, H> {
         items: Vec<Item>,
     ) -> Result<(), Ended> {
         let mut waiting = VecDeque::from([items]);
-        let (mut attempt, mut reclaims) = (0, 0);
+        let (mut attempts, mut reclaims) = (Attempts::default(), 0);
         let patience = Instant::now() + PATIENCE_MAX;
         while let Some(items) = waiting.front_mut() {
             let Err(failure) = self.step(deliveries, items).await? else {
                 waiting.pop_front();
-                attempt = 0;
+                attempts.clear();
                 continue;
             };
-            attempt += 1;
-            let verdict = failure.verdict(attempt, items.len());
+            let attempt = attempts.entry(failure.cause()).or_default();
+            *attempt += 1;
+            let verdict = failure.verdict(*attempt, items.len());
             self.shell.failed(&failure, &verdict);
             match verdict {
                 Verdict::Reclaim => {
                     // A claim is no failure of the batch; but two owners must not take turns.
-                    attempt -= 1;
                     reclaims += 1;
                     if reclaims > RECLAIMS_AT_ONCE {
                         self.wait(&failure, RECLAIM_AFTER, false, patience).await?;
@@ -131,11 +135,11 @@ impl<S: Store, H: Shell> Lane<'_, S, H> {
                 }
                 Verdict::Bisect => {
                     bisect(&mut waiting);
-                    attempt = 0;
+                    attempts.clear();
                 }
                 Verdict::Reject(rejection) => {
                     reject(items, &rejection);
-                    attempt = 0;
+                    attempts.clear();
                 }
             }
         }
@@ -220,8 +224,9 @@ impl<S: Store, H: Shell> Lane<'_, S, H> {
             return Err(Ended::DatabaseAway);
         }
         tokio::select! {
-            () = sleep(after) => Ok(()),
+            biased;
             () = self.stop.cancelled() => Err(Ended::Stopped),
+            () = sleep(after) => Ok(()),
         }
     }
 
