@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 
 use super::entity::Entity;
+use super::message::NOT_TEXT;
 use super::outcome::{Reason, Rejection};
 
 /// A checked business key.
@@ -22,6 +23,9 @@ pub const KEY_BYTES_MAX: usize = 255;
 impl Key {
     /// Checks a routing key against the entity's key columns, so that nobody has to again.
     pub fn parse(entity: &Entity, routing_key: &str) -> Result<Self, Rejection> {
+        if routing_key.starts_with(NOT_TEXT) {
+            return Err(invalid("the routing key is not UTF-8, or starts with U+001A".into()));
+        }
         let parts = split(routing_key, entity.key.len())?;
         let mut canonical = Vec::with_capacity(parts.len());
         for (part, column) in parts.iter().zip(&entity.key) {

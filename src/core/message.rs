@@ -8,6 +8,10 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value;
 
+/// Begins what stands in place of a text of the sender that is no text; its bytes follow, in a
+/// readable form. The broker's side writes it, so that such a message can be rejected.
+pub const NOT_TEXT: char = '\u{1a}';
+
 /// One delivered message.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Message {

@@ -14,7 +14,7 @@ use super::column::{ColumnType, Mismatch};
 use super::entity::{Entities, Entity};
 use super::fingerprint::{Canonical, Fingerprint, ledger_id};
 use super::key::Key;
-use super::message::{Message, escape};
+use super::message::{Message, NOT_TEXT, escape};
 use super::moment::parse_rfc3339_micros;
 use super::outcome::{Reason, Rejection};
 
@@ -171,6 +171,9 @@ fn write_id(message_id: Option<&str>) -> Result<&str, Rejection> {
     let refuse = |detail: &str| Err(Rejection::new(Reason::MissingWriteId, detail));
     match message_id {
         None | Some("") => refuse("set message_id to a write id of 1 to 200 bytes"),
+        Some(id) if id.starts_with(NOT_TEXT) => {
+            refuse("message_id is not UTF-8, or starts with U+001A")
+        }
         Some(id) if id.len() > WRITE_ID_BYTES_MAX => refuse("message_id is longer than 200 bytes"),
         Some(id) if id.contains('\0') => refuse("message_id holds NUL"),
         Some(id) => Ok(id),
@@ -178,7 +181,8 @@ fn write_id(message_id: Option<&str>) -> Result<&str, Rejection> {
 }
 
 fn kind(kind: Option<&str>) -> Result<(&str, &str), Rejection> {
-    kind.and_then(|kind| kind.split_once('.'))
+    kind.filter(|kind| !kind.starts_with(NOT_TEXT))
+        .and_then(|kind| kind.split_once('.'))
         .ok_or_else(|| Rejection::new(Reason::MissingType, "set type to `<entity>.<change>`"))
 }
 

@@ -173,3 +173,36 @@ fn composite_keys_are_encoded_in_one_way_only() {
         );
     }
 }
+
+/// Even where the key column would take any text.
+#[test]
+fn what_is_no_text_is_rejected_by_its_place() {
+    let mut entity = account();
+    entity.key[0].kind = ColumnType::Text(None);
+    let entities = entities(entity);
+    let bad = || format!("{NOT_TEXT}\\xff.upsert");
+    let good = || message("w", "account.upsert", r#"{"name":"Ann"}"#, &[]);
+    let with = |change: fn(&mut Message, String)| {
+        let mut message = good();
+        change(&mut message, bad());
+        message
+    };
+    let table = [
+        (good(), None),
+        (with(|message, bad| message.routing_key = bad), Some(Reason::KeyInvalid)),
+        (
+            with(|message, bad| message.properties.message_id = Some(bad)),
+            Some(Reason::MissingWriteId),
+        ),
+        (with(|message, bad| message.properties.kind = Some(bad)), Some(Reason::MissingType)),
+        (
+            with(|message, bad| message.properties.content_type = Some(bad)),
+            Some(Reason::UnsupportedMediaType),
+        ),
+        (with(|message, bad| drop(message.properties.headers.insert(bad, Value::Null))), None),
+    ];
+    for (message, reason) in table {
+        let decoded = decode(&message, &entities, BODY_BYTES_MAX);
+        assert_eq!(decoded.err().map(|refused| refused.rejection.reason), reason, "{message:?}");
+    }
+}

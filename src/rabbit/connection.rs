@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::error::BrokerError;
+use super::lenient;
 
 /// Silence after which a peer is given up, unless the URL says otherwise.
 const HEARTBEAT_S: u16 = 10;
@@ -39,7 +40,7 @@ impl Connection {
         uri.query.heartbeat.get_or_insert(HEARTBEAT_S);
         let properties = ConnectionProperties::default()
             .with_client_property("connection_name".into(), LongString::from(name));
-        let connecting = lapin::Connection::connect_uri(uri, properties);
+        let connecting = lenient::connect(uri, properties);
         let inner = within(answer_max, connecting).await?;
         Ok(Self { inner, answer_max })
     }

@@ -5,6 +5,7 @@ pub mod confirms;
 pub mod connection;
 pub mod consumer;
 pub mod error;
+mod lenient;
 pub mod outcomes;
 pub mod probe;
 pub mod publisher;

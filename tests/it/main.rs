@@ -20,6 +20,7 @@ mod metrics;
 #[path = "../model/mod.rs"]
 mod model;
 mod modelled;
+mod not_text;
 mod outages;
 mod parts;
 mod publish;

@@ -4,6 +4,7 @@ mod database;
 pub(crate) mod entities;
 pub(crate) mod http;
 pub(crate) mod load;
+pub(crate) mod raw;
 pub(crate) mod scene;
 pub(crate) mod sender;
 pub(crate) mod servers;

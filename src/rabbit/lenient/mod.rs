@@ -1,0 +1,83 @@
+//! Connects so that no message can break the connection it comes on.
+//!
+//! The client library fails a whole connection over one delivery that it cannot read: a routing
+//! key, property or header name that is not UTF-8, a header frame above `frame_max`, headers so
+//! deep that its parser overflows its stack. The message comes again to whoever connects next, so
+//! one bad sender would stop everybody. The broker lets all of these through.
+//!
+//! Owns: the runtime under the client library, whose sockets rewrite such frames.
+//! Never: rejects anything. What was rewritten is there to be rejected as any other delivery.
+
+mod fields;
+mod frames;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use async_rs::traits::Reactor;
+use async_rs::util::RuntimeParts;
+use async_rs::{Runtime, Tokio};
+use futures_io::{AsyncRead, AsyncWrite};
+use futures_util::Stream;
+use lapin::tcp::AMQPUriTcpExt;
+use lapin::uri::AMQPUri;
+use lapin::{AsyncTcpStream, ConnectionProperties};
+
+use stream::Lenient;
+
+/// A socket as the client library makes it, plain or TLS.
+type Socket = AsyncTcpStream<<Tokio as Reactor>::TcpStream>;
+type Kit = RuntimeParts<Tokio, Sockets>;
+
+/// Connects as `lapin::Connection::connect_uri` does, but reads leniently.
+pub(super) async fn connect(
+    uri: AMQPUri,
+    properties: ConnectionProperties,
+) -> lapin::Result<lapin::Connection> {
+    let sockets = Runtime::tokio_current();
+    let runtime = Runtime::new(RuntimeParts::new(Tokio::current(), Sockets(Tokio::current())));
+    let connect = async move |uri: AMQPUri, _: Runtime<Kit>| {
+        // TLS is done in here, beneath the filter, which must see AMQP in plain bytes.
+        let socket = uri.connect_async(&sockets).await?;
+        Ok(AsyncTcpStream::Plain(Lenient::new(socket, uri.query.frame_max)))
+    };
+    lapin::Connection::connector(uri, runtime, connect, properties).await
+}
+
+/// Tokio's reactor, but for the type of its streams: the client library asks the runtime for it.
+#[derive(Debug, Clone)]
+struct Sockets(Tokio);
+
+impl Reactor for Sockets {
+    type TcpStream = Lenient<Socket>;
+    type Sleep = <Tokio as Reactor>::Sleep;
+
+    /// The trait's bound on `socket` has no public name, so that it cannot be handed on. Nobody
+    /// does this to a TCP connection.
+    fn register<H: Read + Write + Send + 'static>(
+        &self,
+        _: H,
+    ) -> io::Result<impl AsyncRead + AsyncWrite + Send + Unpin + 'static> {
+        Err::<Lenient<Socket>, _>(io::ErrorKind::Unsupported.into())
+    }
+
+    fn sleep(&self, dur: Duration) -> Self::Sleep {
+        self.0.sleep(dur)
+    }
+
+    fn interval(&self, dur: Duration) -> impl Stream<Item = Instant> + Send + 'static {
+        self.0.interval(dur)
+    }
+
+    fn tcp_connect_addr(
+        &self,
+        addr: SocketAddr,
+    ) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
+        let connecting = self.0.tcp_connect_addr(addr);
+        async move { Ok(Lenient::new(AsyncTcpStream::Plain(connecting.await?), None)) }
+    }
+}
