@@ -31,8 +31,8 @@ demo-race: ## the race that keylane ends, without it and with it (CLIENTS=16 KEY
 flights: ## apply a file of real writes and compare with what must come of them (FILE=flights.ndjson.gz)
 	@scripts/flights.sh "$(FILE)"
 
-bench: ## measure rates on this machine
-	cargo bench --locked
+bench: ## measure rates on this machine, as ratios (MESSAGES=200000)
+	@scripts/bench.sh
 
 servers-start: ## private servers for development; prints what to eval
 	@scripts/install.sh
