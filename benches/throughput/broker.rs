@@ -16,9 +16,9 @@ use tokio::task::JoinSet;
 use crate::sample::{Samples, Shape};
 
 /// Everything below this name belongs to the bench.
-pub const PREFIX: &str = "bench";
+pub(crate) const PREFIX: &str = "bench";
 /// Unsettled deliveries a partition, as many as keylane takes by default.
-pub const PREFETCH: u16 = 2000;
+pub(crate) const PREFETCH: u16 = 2000;
 /// Published messages that wait for their confirm.
 const WINDOW: usize = 2000;
 /// Most deliveries that the null consumer acknowledges at once.
@@ -27,17 +27,17 @@ const ACK_MAX: usize = 1000;
 const SILENCE: Duration = Duration::from_secs(5);
 
 /// Connects.
-pub async fn connect(url: &str) -> anyhow::Result<Connection> {
+pub(crate) async fn connect(url: &str) -> anyhow::Result<Connection> {
     Connection::connect(url, ConnectionProperties::default()).await.context("connect to AMQP_URL")
 }
 
 /// The queue of a partition.
-pub fn queue(generation: i32, partition: i32) -> String {
+pub(crate) fn queue(generation: i32, partition: i32) -> String {
     format!("{PREFIX}.{generation}.{partition:03}")
 }
 
 /// Publishes `messages` through the exchange that senders use; returns the rate.
-pub async fn fill(url: &str, shape: Shape, messages: u64) -> anyhow::Result<f64> {
+pub(crate) async fn fill(url: &str, shape: Shape, messages: u64) -> anyhow::Result<f64> {
     let connection = connect(url).await?;
     let channel = connection.create_channel().await?;
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
@@ -69,7 +69,7 @@ pub async fn fill(url: &str, shape: Shape, messages: u64) -> anyhow::Result<f64>
 }
 
 /// Empties the queues.
-pub async fn purge(url: &str, generation: i32, partitions: i32) -> anyhow::Result<()> {
+pub(crate) async fn purge(url: &str, generation: i32, partitions: i32) -> anyhow::Result<()> {
     let connection = connect(url).await?;
     let channel = connection.create_channel().await?;
     for partition in 0..partitions {
@@ -80,7 +80,7 @@ pub async fn purge(url: &str, generation: i32, partitions: i32) -> anyhow::Resul
 }
 
 /// A consumer on a channel of its own.
-pub async fn consume(
+pub(crate) async fn consume(
     connection: &Connection,
     queue: String,
 ) -> anyhow::Result<(Channel, Consumer)> {
@@ -94,7 +94,7 @@ pub async fn consume(
 }
 
 /// The null consumer: takes everything and acknowledges it; returns the rate.
-pub async fn drain(url: &str, generation: i32, partitions: i32) -> anyhow::Result<f64> {
+pub(crate) async fn drain(url: &str, generation: i32, partitions: i32) -> anyhow::Result<f64> {
     let connection = connect(url).await?;
     let mut draining = JoinSet::new();
     for partition in 0..partitions {
@@ -142,6 +142,6 @@ async fn drain_one(channel: Channel, mut consumer: Consumer) -> anyhow::Result<O
 
 /// A rate.
 #[expect(clippy::cast_precision_loss, reason = "a rate is no count")]
-pub fn per_second(count: u64, took: Duration) -> f64 {
+pub(crate) fn per_second(count: u64, took: Duration) -> f64 {
     count as f64 / took.as_secs_f64()
 }

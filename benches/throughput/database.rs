@@ -8,14 +8,14 @@ use time::OffsetDateTime;
 use crate::sample::TABLE;
 
 /// The database as the bench sees it.
-pub struct Database {
-    pub pool: PgPool,
+pub(crate) struct Database {
+    pub(crate) pool: PgPool,
     admin: PgPool,
 }
 
 impl Database {
     /// Connects, and makes the table that everybody writes.
-    pub async fn open(url: &str, admin_url: &str) -> anyhow::Result<Self> {
+    pub(crate) async fn open(url: &str, admin_url: &str) -> anyhow::Result<Self> {
         let pool = PgPoolOptions::new().max_connections(16).connect(url).await;
         let pool = pool.context("connect to DATABASE_URL")?;
         let admin = PgPoolOptions::new().max_connections(1).connect(admin_url).await;
@@ -25,7 +25,7 @@ impl Database {
     }
 
     /// Empties what the last contender wrote, and lets the server finish with it.
-    pub async fn clear(&self) -> anyhow::Result<()> {
+    pub(crate) async fn clear(&self) -> anyhow::Result<()> {
         let emptying = "truncate public.customers, keylane.ledger, keylane.dead_letters";
         raw_sql(emptying).execute(&self.pool).await.context("empty the tables")?;
         raw_sql("checkpoint").execute(&self.admin).await.context("checkpoint")?;
@@ -33,20 +33,20 @@ impl Database {
     }
 
     /// The newest generation, once a worker has opened it.
-    pub async fn generation(&self) -> anyhow::Result<i32> {
+    pub(crate) async fn generation(&self) -> anyhow::Result<i32> {
         let sql = "select max(generation) from keylane.generations where state = 'open'";
         let found: Option<i32> = sqlx::query_scalar(sql).fetch_one(&self.pool).await?;
         found.context("find an open generation")
     }
 
     /// How many writes the ledger holds as applied, and when the first of them was.
-    pub async fn applied(&self) -> anyhow::Result<(i64, Option<OffsetDateTime>)> {
+    pub(crate) async fn applied(&self) -> anyhow::Result<(i64, Option<OffsetDateTime>)> {
         let sql = "select count(*), min(applied_at) from keylane.ledger where outcome = 'applied'";
         Ok(sqlx::query_as(sql).fetch_one(&self.pool).await?)
     }
 
     /// The sum that increments have come to.
-    pub async fn balances(&self) -> anyhow::Result<i64> {
+    pub(crate) async fn balances(&self) -> anyhow::Result<i64> {
         let sql = "select coalesce(sum(balance), 0)::bigint from public.customers";
         Ok(sqlx::query_scalar(sql).fetch_one(&self.pool).await?)
     }

@@ -13,7 +13,7 @@ use crate::broker::{PREFIX, connect};
 use crate::sample::{Samples, Shape};
 
 /// Messages a second.
-pub const OFFERED: u32 = 2_000;
+pub(crate) const OFFERED: u32 = 2_000;
 /// How long they are offered.
 const OFFERED_FOR: Duration = Duration::from_secs(15);
 /// The first ones are not counted: connections and caches are cold.
@@ -24,20 +24,20 @@ const ANSWER_MAX: Duration = Duration::from_secs(5);
 const REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
 /// From the time at which a message was due to its outcome.
-pub struct Latencies {
+pub(crate) struct Latencies {
     sorted: Vec<Duration>,
 }
 
 impl Latencies {
     /// The latency below which `share` (in thousandths) of the messages stayed, in milliseconds.
-    pub fn at(&self, share: usize) -> f64 {
+    pub(crate) fn at(&self, share: usize) -> f64 {
         let position = (self.sorted.len() * share / 1000).min(self.sorted.len().saturating_sub(1));
         self.sorted.get(position).map_or(f64::NAN, |latency| latency.as_secs_f64() * 1000.0)
     }
 }
 
 /// Offers messages, and measures each from the time at which it was due to its outcome.
-pub async fn measure(url: &str) -> anyhow::Result<Latencies> {
+pub(crate) async fn measure(url: &str) -> anyhow::Result<Latencies> {
     let connection = connect(url).await?;
     let channel = connection.create_channel().await?;
     let options = BasicConsumeOptions { no_ack: true, ..Default::default() };

@@ -31,7 +31,7 @@ const UPSERT: &str = "
            source_updated_at = excluded.source_updated_at";
 
 /// The naive consumer, a connection and a channel a partition; returns the rate.
-pub async fn consumer(
+pub(crate) async fn consumer(
     url: &str,
     database: &Database,
     generation: i32,
@@ -94,7 +94,7 @@ async fn upsert(database: &mut PgConnection, delivery: &Delivery) -> anyhow::Res
 }
 
 /// 16 clients of `pgbench` with the same upsert; returns the rate.
-pub fn clients(pgbench: &str, url: &str) -> anyhow::Result<f64> {
+pub(crate) fn clients(pgbench: &str, url: &str) -> anyhow::Result<f64> {
     let values = "'CUST-' || lpad((:key)::text, 6, '0'), 'Ada Lovelace ' || :n, \
                   'ada.' || :n || '@example.org', 'gold', 'London', :n, :n % 2 = 0, \
                   'asked for a call back on Monday, order ' || :n, 1, now()";

@@ -4,21 +4,21 @@ use std::io::Write;
 
 /// What was measured; absent where it was not asked for.
 #[derive(Default)]
-pub struct Report {
-    pub publish: Option<f64>,
-    pub null: Option<f64>,
-    pub naive: Option<f64>,
-    pub clients: Option<f64>,
-    pub runs: Vec<Run>,
+pub(crate) struct Report {
+    pub(crate) publish: Option<f64>,
+    pub(crate) null: Option<f64>,
+    pub(crate) naive: Option<f64>,
+    pub(crate) clients: Option<f64>,
+    pub(crate) runs: Vec<Run>,
     /// p50, p99 and p99.9 in milliseconds.
-    pub latency: Option<[f64; 3]>,
+    pub(crate) latency: Option<[f64; 3]>,
 }
 
 /// A drained shape.
-pub struct Run {
-    pub name: &'static str,
-    pub rate: f64,
-    pub memory_mib: f64,
+pub(crate) struct Run {
+    pub(crate) name: &'static str,
+    pub(crate) rate: f64,
+    pub(crate) memory_mib: f64,
 }
 
 /// What the worker should reach, as shares of what was measured in the same run.
@@ -29,7 +29,7 @@ const P99_MS_MAX: f64 = 15.0;
 
 impl Report {
     /// Prints everything.
-    pub fn print(&self, out: &mut impl Write) -> std::io::Result<()> {
+    pub(crate) fn print(&self, out: &mut impl Write) -> std::io::Result<()> {
         let over = |rate: f64, base: Option<f64>| {
             base.map_or_else(|| "-".to_owned(), |base| format!("{:.2}", rate / base))
         };

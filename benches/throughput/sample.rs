@@ -9,10 +9,10 @@ use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 /// How many business keys there are.
-pub const KEYS: u32 = 50_000;
+pub(crate) const KEYS: u32 = 50_000;
 
 /// The table of the entity `customer`.
-pub const TABLE: &str = "
+pub(crate) const TABLE: &str = "
     create table if not exists public.customers (
         external_id       text primary key,
         name              text not null default '',
@@ -28,7 +28,7 @@ pub const TABLE: &str = "
 
 /// How the writes are spread over the keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shape {
+pub(crate) enum Shape {
     /// Upserts of all keys alike.
     Uniform,
     /// Upserts of one key.
@@ -38,14 +38,14 @@ pub enum Shape {
 }
 
 /// One message.
-pub struct Sample {
-    pub key: String,
-    pub body: Vec<u8>,
-    pub properties: BasicProperties,
+pub(crate) struct Sample {
+    pub(crate) key: String,
+    pub(crate) body: Vec<u8>,
+    pub(crate) properties: BasicProperties,
 }
 
 /// Makes messages, the same ones from the same seed but for their write ids.
-pub struct Samples {
+pub(crate) struct Samples {
     shape: Shape,
     random: SmallRng,
     at: OffsetDateTime,
@@ -53,7 +53,7 @@ pub struct Samples {
 
 impl Samples {
     /// Messages of a shape; their `occurred-at` grows from one to the next.
-    pub fn new(shape: Shape) -> Self {
+    pub(crate) fn new(shape: Shape) -> Self {
         let at = keylane::clock::now() - Duration::minutes(1);
         Self { shape, random: SmallRng::seed_from_u64(7), at }
     }
@@ -68,7 +68,7 @@ impl Samples {
     }
 
     /// The next message.
-    pub fn next(&mut self) -> Sample {
+    pub(crate) fn next(&mut self) -> Sample {
         let key = self.key();
         let number: u32 = self.random.random_range(0..1_000_000);
         self.at += Duration::microseconds(1);
@@ -93,6 +93,6 @@ impl Samples {
 fn upsert(number: u32) -> String {
     format!(
         r#"{{"name":"Ada Lovelace {number}","email":"ada.{number}@example.org","tier":"gold","city":"London","balance":{number},"active":{},"note":"asked for a call back on Monday, order {number}"}}"#,
-        number % 2 == 0
+        number.is_multiple_of(2)
     )
 }

@@ -14,20 +14,20 @@ use crate::broker::PREFIX;
 /// The program.
 const KEYLANE: &str = env!("CARGO_BIN_EXE_keylane");
 /// Longest wait for anything.
-const WAIT_MAX: Duration = Duration::from_secs(120);
+const WAIT_MAX: Duration = Duration::from_mins(2);
 /// How often is looked whether it has come.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// Where its servers are.
-pub struct Site {
-    pub amqp: String,
-    pub database: String,
-    pub partitions: i32,
+pub(crate) struct Site {
+    pub(crate) amqp: String,
+    pub(crate) database: String,
+    pub(crate) partitions: i32,
 }
 
 impl Site {
     /// Brings the database up to date.
-    pub async fn migrate(&self) -> anyhow::Result<()> {
+    pub(crate) async fn migrate(&self) -> anyhow::Result<()> {
         let (folder, _) = self.settings().await?;
         let mut command = keylane(&folder, "migrate");
         let migrated = command.stdout(Stdio::null()).status().context("run keylane")?;
@@ -36,7 +36,7 @@ impl Site {
     }
 
     /// Starts a worker.
-    pub async fn start(&self) -> anyhow::Result<Worker> {
+    pub(crate) async fn start(&self) -> anyhow::Result<Worker> {
         let (folder, address) = self.settings().await?;
         let log = std::fs::File::create(folder.path().join("log"))?;
         let mut command = keylane(&folder, "worker");
@@ -69,7 +69,7 @@ fn keylane(folder: &TempDir, command: &str) -> Command {
 }
 
 /// A running worker; killed when it is dropped.
-pub struct Worker {
+pub(crate) struct Worker {
     child: Child,
     address: String,
     folder: TempDir,
@@ -77,7 +77,7 @@ pub struct Worker {
 
 impl Worker {
     /// Waits until it has subscribed to every partition.
-    pub async fn ready(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn ready(&mut self) -> anyhow::Result<()> {
         self.until(
             |worker| async move { Ok(worker.get("/readyz").await?.starts_with("HTTP/1.1 200")) },
         )
@@ -85,7 +85,7 @@ impl Worker {
     }
 
     /// Waits until so many writes have an outcome.
-    pub async fn settled(&mut self, writes: u64) -> anyhow::Result<()> {
+    pub(crate) async fn settled(&mut self, writes: u64) -> anyhow::Result<()> {
         self.until(|worker| async move { Ok(worker.outcomes().await? >= writes) }).await
     }
 
@@ -127,7 +127,7 @@ impl Worker {
     }
 
     /// The most memory that it ever had, in MiB.
-    pub fn memory_peak_mib(&self) -> anyhow::Result<f64> {
+    pub(crate) fn memory_peak_mib(&self) -> anyhow::Result<f64> {
         let pid = self.child.id();
         let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -136,7 +136,7 @@ impl Worker {
     }
 
     /// Stops it as an orchestrator would.
-    pub async fn stop(mut self) -> anyhow::Result<()> {
+    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
         Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status()?;
         let status = timeout(WAIT_MAX, self.ended()).await??;
         ensure!(status.success(), "the worker ended with {status}:\n{}", self.log());

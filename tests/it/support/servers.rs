@@ -61,14 +61,18 @@ impl Drop for Vhost {
 
 /// A broker and a database server that belong to one test; gone when dropped.
 pub(crate) struct OwnServers {
-    dir: TempDir,
+    dir: Folder,
     pub servers: Servers,
 }
 
+/// The folder that the servers belong to: whatever was started in it is stopped with it, also
+/// where the other one did not start.
+struct Folder(TempDir);
+
 impl OwnServers {
     pub(crate) async fn start() -> Self {
-        let dir = tempfile::Builder::new().prefix("kl-it-").tempdir().unwrap();
-        let path = dir.path().to_owned();
+        let dir = Folder(tempfile::Builder::new().prefix("kl-it-").tempdir().unwrap());
+        let path = dir.0.path().to_owned();
         let exports = blocking(move || {
             script("start", &path);
             script("env", &path)
@@ -89,21 +93,21 @@ impl OwnServers {
 
     /// `restart-rabbit`, `kill-rabbit`, `restart-postgres` or `kill-postgres`; back when it returns.
     pub(crate) async fn run(&self, command: &'static str) {
-        let path = self.dir.path().to_owned();
+        let path = self.dir.0.path().to_owned();
         blocking(move || script(command, &path)).await;
     }
 }
 
-impl Drop for OwnServers {
+impl Drop for Folder {
     fn drop(&mut self) {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/servers.sh");
         let stopped = Command::new(script)
             .args(["stop", "--wipe"])
-            .arg(self.dir.path())
+            .arg(self.0.path())
             .stdin(Stdio::null())
             .status();
         if !stopped.as_ref().is_ok_and(std::process::ExitStatus::success) {
-            eprintln!("servers in {} were not stopped: {stopped:?}", self.dir.path().display());
+            eprintln!("servers in {} were not stopped: {stopped:?}", self.0.path().display());
         }
     }
 }
