@@ -3,7 +3,10 @@
 //! Owns: when a new generation is needed. A ring that is missing, incomplete or was never opened
 //! means a new number, never a repair: a second declaration would order its buckets anew.
 
+use std::time::Duration;
+
 use anyhow::Context;
+use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::core::partition::PartitionId;
@@ -15,6 +18,11 @@ use super::process::Process;
 
 /// How long another worker may take from planning a generation to opening it.
 const OPENING_MAX_S: i64 = 15;
+
+/// Pause between the declaration of a ring's queues and the first write to them. A broker that is
+/// killed within the second after it declared a quorum queue may come back without it (seen on
+/// 3.10.8, 0.8 s after the declaration), and what it confirmed in between would be out of reach.
+const QUEUES_REST: Duration = Duration::from_secs(2);
 
 /// Declares what is missing; returns every queue to subscribe to, or `None` while another worker
 /// is opening the newest generation.
@@ -62,6 +70,7 @@ async fn open(
     partitions: i32,
 ) -> anyhow::Result<()> {
     topology.declare_ring(generation, partitions).await.context("declare a ring")?;
+    sleep(QUEUES_REST).await;
     set_state(&process.pool, generation, State::Bound).await?;
     topology.bind_ring(generation).await.context("bind a ring")?;
     set_state(&process.pool, generation, State::Open).await?;
