@@ -20,8 +20,8 @@ use super::process::Process;
 const OPENING_MAX_S: i64 = 15;
 
 /// Pause between the declaration of a ring's queues and the first write to them. A broker that is
-/// killed within the second after it declared a quorum queue may come back without it (seen on
-/// 3.10.8, 0.8 s after the declaration), and what it confirmed in between would be out of reach.
+/// killed within a second after it declared quorum queues may come back with the youngest never
+/// answering again (seen on 3.10.8 and 4.0.5), and what it confirmed would be out of reach.
 const QUEUES_REST: Duration = Duration::from_secs(2);
 
 /// Declares what is missing; returns every queue to subscribe to, or `None` while another worker
