@@ -3,9 +3,11 @@
 //! Owns: reading keylane's own tables for people.
 //! Never: applies or changes a write.
 
+pub mod actions;
 pub mod dead_letters;
 pub mod doctor;
 pub mod keys;
+pub mod requests;
 
 use std::str::FromStr;
 use std::time::Duration;
