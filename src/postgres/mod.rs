@@ -9,6 +9,7 @@ pub mod generations;
 mod ledger;
 pub mod ledger_parts;
 pub mod migrate;
+pub mod parking;
 mod rows;
 pub mod store;
 
