@@ -227,8 +227,8 @@ impl<'a> Planning<'a> {
         self.letters.push(position);
         let settled = match self.repeat(name) {
             Repeat::Same(settled) if settled.outcome.is_final() => settled,
-            Repeat::Reused(rejection) => self.now_settled(Outcome::Rejected(rejection)),
-            Repeat::Same(_) | Repeat::No => {
+            // It was there first: what another key made of its id is no reason against it.
+            Repeat::Same(_) | Repeat::Reused(_) | Repeat::No => {
                 let outcome = self.decide(item);
                 if !matches!(outcome, Outcome::Parked(_)) {
                     self.ledger.push(position);
