@@ -31,4 +31,5 @@ mod start;
 mod stop;
 mod support;
 mod types;
+mod waiting;
 mod workers;

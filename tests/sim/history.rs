@@ -31,9 +31,16 @@ pub(crate) enum Act {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Event {
     /// A delivery that was seen for the first time, and its dead letter, if it became one.
-    Delivery { message: Message, outcome: Outcome, letter: Option<i64> },
+    Delivery {
+        message: Message,
+        outcome: Outcome,
+        letter: Option<i64>,
+    },
     /// A letter had its turn.
-    Letter { id: i64, outcome: Outcome },
+    Letter {
+        id: i64,
+        outcome: Outcome,
+    },
     Operator(Act),
     /// A key goes on: nothing stands before what comes next.
     Freed(Name),
@@ -139,10 +146,15 @@ impl Lines {
         let passes = refusal.is_some_and(never_stops);
         let used = self.model.knows(&name.0, &write_id)
             || self.letters.values().any(|letter| {
-                letter.name == name && letter.original.properties.message_id.as_ref() == Some(&write_id)
+                letter.name == name
+                    && letter.original.properties.message_id.as_ref() == Some(&write_id)
             });
         let stands_still = self.held.contains(&name);
         assert!(stands_still || self.line(&name).next().is_none(), "a line holds its key");
+        // A batch that was under way when an operator asked for a replay comes before it.
+        let asked = !self.paused.contains(&name)
+            && self.line(&name).all(|(_, letter)| letter.state == "replaying");
+        let stands_still = stands_still && !(asked && outcome.label() != "parked");
         let state = if used {
             // The same id in other letters; the first write stands.
             assert_eq!(outcome.reason(), Some("write_id_reused"), "{message:?}");
