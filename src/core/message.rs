@@ -11,6 +11,8 @@ use serde_json::Value;
 /// Begins what stands in place of a text of the sender that is no text; its bytes follow, in a
 /// readable form. The broker's side writes it, so that such a message can be rejected.
 pub const NOT_TEXT: char = '\u{1a}';
+/// The `type` of a control message: the lane that gets it looks at the key that it is routed by.
+pub const LOOK: &str = "look";
 
 /// One delivered message.
 #[derive(Debug, Clone, Default, PartialEq)]

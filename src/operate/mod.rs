@@ -8,6 +8,7 @@ pub mod dead_letters;
 pub mod doctor;
 pub mod keys;
 pub mod requests;
+pub mod wake;
 
 use std::str::FromStr;
 use std::time::Duration;
