@@ -65,16 +65,16 @@ fn value(json: &Value) -> Result<AMQPValue, BrokerError> {
             let items = items.iter().map(value).collect::<Result<Vec<_>, _>>()?;
             AMQPValue::FieldArray(FieldArray::from(items))
         }
-        Value::Object(members) => match raw(members) {
-            Some(raw) => text(raw),
-            None => {
-                let mut table = FieldTable::default();
-                for (name, member) in members {
-                    table.insert(short("a header's name", name)?, value(member)?);
-                }
-                AMQPValue::FieldTable(table)
+        Value::Object(members) => {
+            if let Some(raw) = raw(members) {
+                return Ok(text(raw));
             }
-        },
+            let mut table = FieldTable::default();
+            for (name, member) in members {
+                table.insert(short("a header's name", name)?, value(member)?);
+            }
+            AMQPValue::FieldTable(table)
+        }
     })
 }
 
