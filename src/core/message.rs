@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// Begins what stands in place of a text of the sender that is no text; its bytes follow, in a
@@ -26,7 +26,8 @@ pub struct Message {
 }
 
 /// The properties of a message that AMQP 0-9-1 knows, and its headers.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Properties {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message_id: Option<String>,
@@ -73,21 +74,28 @@ impl Properties {
     /// every NUL inside a string comes out escaped once more: `\\` and `\x00`.
     pub fn stored(&self) -> Value {
         let mut value = serde_json::to_value(self).unwrap_or(Value::Null);
-        escape_strings(&mut value);
+        each_string(&mut value, escape);
         value
+    }
+
+    /// Reads back what [`Self::stored`] made; an error where it was made by something else.
+    pub fn restored(mut stored: Value) -> Result<Self, serde_json::Error> {
+        each_string(&mut stored, unescape);
+        serde_json::from_value(stored)
     }
 }
 
-fn escape_strings(value: &mut Value) {
+/// Puts `change` through every text in `value`, the names of members too.
+fn each_string(value: &mut Value, change: fn(&str) -> String) {
     match value {
-        Value::String(text) => *text = escape(text),
-        Value::Array(items) => items.iter_mut().for_each(escape_strings),
+        Value::String(text) => *text = change(text),
+        Value::Array(items) => items.iter_mut().for_each(|item| each_string(item, change)),
         Value::Object(members) => {
-            let escaped = std::mem::take(members).into_iter().map(|(name, mut member)| {
-                escape_strings(&mut member);
-                (escape(&name), member)
+            let changed = std::mem::take(members).into_iter().map(|(name, mut member)| {
+                each_string(&mut member, change);
+                (change(&name), member)
             });
-            *members = escaped.collect();
+            *members = changed.collect();
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
@@ -96,6 +104,24 @@ fn escape_strings(value: &mut Value) {
 /// Text that any `text` column takes and from which the original can be read back.
 pub fn escape(text: &str) -> String {
     text.replace('\\', "\\\\").replace('\0', "\\x00")
+}
+
+/// The text that [`escape`] was given. What it never writes stays as it is.
+pub fn unescape(escaped: &str) -> String {
+    let mut text = String::with_capacity(escaped.len());
+    let mut rest = escaped;
+    while let Some((before, behind)) = rest.split_once('\\') {
+        text.push_str(before);
+        let (character, behind) = match (behind.strip_prefix('\\'), behind.strip_prefix("x00")) {
+            (Some(behind), _) => ('\\', behind),
+            (None, Some(behind)) => ('\0', behind),
+            (None, None) => ('\\', behind),
+        };
+        text.push(character);
+        rest = behind;
+    }
+    text.push_str(rest);
+    text
 }
 
 #[cfg(test)]
@@ -111,5 +137,32 @@ mod tests {
         assert_eq!(stored["headers"]["a\\x00"], Value::String("b\\x00\\\\c".into()));
         assert_eq!(stored["message_id"], Value::String("\\x00".into()));
         assert!(!stored.to_string().contains("\\u0000"));
+        assert_eq!(Properties::restored(stored).unwrap(), properties);
+    }
+
+    #[test]
+    fn an_escaped_text_is_read_back_whatever_it_held() {
+        for text in
+            ["", "a", "\0", "\\", "\\\0", "\0\\x00", "x00", "\\x00", "\\\\x00\0\0", "é\\é\u{1a}"]
+        {
+            assert_eq!(unescape(&escape(text)), text, "{text:?}");
+        }
+        assert_eq!(unescape(r"\n\"), r"\n\", "escape wrote neither");
+    }
+
+    #[test]
+    fn what_a_dead_letter_keeps_of_properties_is_read_back_and_nothing_else_is() {
+        let stored = serde_json::json!({
+            "message_id": "w", "type": "a.b", "content_type": r"x\\y", "content_encoding": "e",
+            "correlation_id": "c", "reply_to": "r", "expiration": "1", "user_id": "u",
+            "app_id": "a", "delivery_mode": 2, "priority": 9, "timestamp": u64::MAX,
+            "headers": {"n": 1.50, "deep": [{r"k\\": [r"\x00", null, true]}]},
+        });
+        assert_eq!(Properties::restored(stored.clone()).unwrap().stored(), stored);
+        let none = Properties::restored(serde_json::json!({})).unwrap();
+        assert_eq!(none, Properties::default());
+        for other in [r#"{"headers":[]}"#, r#"{"priority":256}"#, r#"{"type":1}"#] {
+            assert!(Properties::restored(serde_json::from_str(other).unwrap()).is_err(), "{other}");
+        }
     }
 }
