@@ -4,10 +4,12 @@
 //! Never: applies or changes a write.
 
 pub mod actions;
+pub mod actor;
 pub mod dead_letters;
 pub mod doctor;
 pub mod keys;
 pub mod requests;
+pub mod wake;
 
 use std::str::FromStr;
 use std::time::Duration;
