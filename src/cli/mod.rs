@@ -8,6 +8,7 @@
     reason = "the writer may be a locked terminal; `main` awaits a command where it stands"
 )]
 
+pub mod actor;
 pub mod dead_letters;
 pub mod doctor;
 pub mod key;

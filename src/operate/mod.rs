@@ -4,6 +4,7 @@
 //! Never: applies or changes a write.
 
 pub mod actions;
+pub mod actor;
 pub mod dead_letters;
 pub mod doctor;
 pub mod keys;
