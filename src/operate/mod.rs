@@ -9,6 +9,7 @@ pub mod dead_letters;
 pub mod doctor;
 pub mod keys;
 pub mod pause;
+pub mod replay;
 pub mod requests;
 pub mod standing;
 pub mod wake;
