@@ -2,6 +2,7 @@
 
 pub mod filter;
 pub mod list;
+pub mod replay;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -26,6 +27,8 @@ pub enum Command {
         #[arg(value_name = "ID")]
         id: i64,
     },
+    /// Try dead letters again, each in the order of its key
+    Replay(Box<replay::Args>),
 }
 
 /// Runs one of them.
@@ -36,6 +39,7 @@ pub async fn run(
 ) -> anyhow::Result<ExitCode> {
     match command {
         Command::List(args) => list::run(settings, args, out).await,
+        Command::Replay(args) => Box::pin(replay::run(settings, *args, out)).await,
         Command::Show { id } => {
             let timeout_ms = settings.database.statement_timeout_ms.get();
             let mut connection = connect(&settings.database, Some(timeout_ms)).await?;
