@@ -14,6 +14,10 @@ pub const NOT_TEXT: char = '\u{1a}';
 /// The `type` of a control message: the lane that gets it looks at the key that it is routed by.
 pub const LOOK: &str = "look";
 
+/// The `type` of a control message: "look at the key that this is routed by". It has no dot, so it
+/// can never be a write's.
+pub const LOOK: &str = "look";
+
 /// One delivered message.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Message {
@@ -56,6 +60,13 @@ pub struct Properties {
     pub timestamp: Option<u64>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, Value>,
+}
+
+impl Message {
+    /// Whether it is a control message; anybody may send one.
+    pub fn is_look(&self) -> bool {
+        self.properties.kind.as_deref() == Some(LOOK)
+    }
 }
 
 impl Properties {

@@ -218,6 +218,7 @@ mod tests {
             deleted_at: None,
             fold: true,
             user_triggers: false,
+            parks: false,
         };
         assert_eq!(
             row_sql(&entity),

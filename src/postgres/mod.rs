@@ -10,6 +10,7 @@ pub mod hot_keys;
 mod ledger;
 pub mod ledger_parts;
 pub mod migrate;
+pub mod parking;
 mod rows;
 pub mod store;
 

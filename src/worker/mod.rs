@@ -3,6 +3,7 @@
 mod catalogue;
 mod generations;
 mod housekeeping;
+mod look;
 mod partition;
 mod process;
 pub mod reply;
@@ -12,6 +13,7 @@ pub mod turn;
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -30,8 +32,8 @@ use catalogue::Catalogue;
 pub use process::Process;
 use status::Board;
 
-/// Outcomes that may wait for their way out; beyond it they are dropped, and counted.
-const REPLIES_MAX: usize = 10_000;
+/// Messages that may wait for their way out; beyond it they are dropped, and counted.
+const LEAVING_MAX: usize = 10_000;
 
 /// Runs a worker until a signal, or until it cannot go on.
 pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
@@ -51,7 +53,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
         .await
         .context("check the entities against the database")?;
 
-    let (replies, leaving) = mpsc::channel(REPLIES_MAX);
+    let (exit, leaving) = mpsc::channel(LEAVING_MAX);
     let worker = settings.worker.id.clone().unwrap_or_else(default_id);
     info!(worker, entities = settings.entities.len(), "Starting");
     let process = Arc::new(Process {
@@ -61,7 +63,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
         catalogue,
         board: Board::default(),
         metrics: Metrics::new(),
-        replies,
+        leaving: exit,
+        resting: AtomicUsize::new(0),
     });
 
     let drain = lifecycle.drain();

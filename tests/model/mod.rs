@@ -138,6 +138,39 @@ impl Model {
         answer
     }
 
+    /// Whether the ledger has a line of this write id, under any key.
+    pub(crate) fn knows(&self, entity: &str, write_id: &str) -> bool {
+        self.ledger.keys().any(|(e, id, _)| e == entity && id == write_id)
+    }
+
+    /// Gives a dead letter another turn, maybe with other content: it stays the write that it was,
+    /// and its new outcome replaces `rejected`.
+    pub(crate) fn apply_letter(
+        &mut self,
+        original: &Message,
+        edited: &Message,
+        now: OffsetDateTime,
+    ) -> Answer {
+        let Some((name, content)) = read(original).identity else { return Answer::rejected("") };
+        if self.ledger.get(&name).is_some_and(|line| line.answer.outcome == "rejected") {
+            self.ledger.remove(&name);
+        }
+        let answer = self.apply(edited, now);
+        if let Some(line) = self.ledger.get_mut(&name) {
+            line.content = content;
+        }
+        answer
+    }
+
+    /// An operator decides that a write which rested is not to be applied.
+    pub(crate) fn refuse_for_good(&mut self, message: &Message, reason: &str) {
+        if let Some((name, content)) = read(message).identity {
+            self.ledger
+                .entry(name)
+                .or_insert(Line { answer: Answer::rejected(reason), content });
+        }
+    }
+
     fn bury(&mut self, message: &Message, write: Option<(String, String, String)>, reason: &str) {
         self.dead_letters.push(Letter {
             write,
