@@ -11,8 +11,6 @@ use serde_json::Value;
 /// Begins what stands in place of a text of the sender that is no text; its bytes follow, in a
 /// readable form. The broker's side writes it, so that such a message can be rejected.
 pub const NOT_TEXT: char = '\u{1a}';
-/// The `type` of a control message: the lane that gets it looks at the key that it is routed by.
-pub const LOOK: &str = "look";
 
 /// The `type` of a control message: "look at the key that this is routed by". It has no dot, so it
 /// can never be a write's.
