@@ -8,8 +8,11 @@
     reason = "the writer may be a locked terminal; `main` awaits a command where it stands"
 )]
 
+pub mod actor;
+pub mod confirm;
 pub mod dead_letters;
 pub mod doctor;
+pub mod interrupt;
 pub mod key;
 pub mod migrate;
 pub mod output;

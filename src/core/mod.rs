@@ -11,6 +11,7 @@ mod examples;
 pub mod failure;
 pub mod fingerprint;
 pub mod fold;
+pub mod hot;
 pub mod json;
 pub mod key;
 mod lines;

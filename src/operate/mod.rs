@@ -4,10 +4,15 @@
 //! Never: applies or changes a write.
 
 pub mod actions;
+pub mod actor;
 pub mod dead_letters;
 pub mod doctor;
 pub mod keys;
+pub mod pause;
+pub mod replay;
 pub mod requests;
+pub mod standing;
+pub mod wake;
 
 use std::str::FromStr;
 use std::time::Duration;

@@ -6,6 +6,7 @@ pub mod connect;
 pub mod dead_letters;
 mod error;
 pub mod generations;
+pub mod hot_keys;
 mod ledger;
 pub mod ledger_parts;
 pub mod migrate;

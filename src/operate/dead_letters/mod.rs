@@ -1,4 +1,7 @@
-//! Reads dead letters: what could not be applied, and why.
+//! Dead letters: what could not be applied and why, and what an operator can do about it.
+
+pub mod filter;
+pub mod list;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -6,38 +9,11 @@ use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection};
 use time::OffsetDateTime;
 
+pub use self::filter::Filter;
+pub use self::list::{Page, Summary, list, open_of_key};
+
 /// Every state of a dead letter, as the table names them.
 pub const STATES: [&str; 6] = ["dead", "parked", "waiting", "replaying", "resolved", "discarded"];
-
-/// Which dead letters are asked for; what is `None` does not matter.
-#[derive(Debug, Clone, Default)]
-pub struct Filter {
-    pub entity: Option<String>,
-    /// The business key; where a dead letter has none, its routing key.
-    pub key: Option<String>,
-    pub reason: Option<String>,
-    pub state: Option<String>,
-    /// Dead at that time or later.
-    pub since: Option<OffsetDateTime>,
-    /// Older than this dead letter: the last one of the page before.
-    pub after: Option<i64>,
-    /// How many at most.
-    pub limit: i64,
-}
-
-/// A dead letter in a list.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow)]
-pub struct Summary {
-    pub id: i64,
-    pub state: String,
-    pub entity: Option<String>,
-    pub key: Option<String>,
-    pub write_id: Option<String>,
-    pub reason: String,
-    pub detail: Option<String>,
-    #[serde(with = "time::serde::rfc3339")]
-    pub dead_at: OffsetDateTime,
-}
 
 /// A dead letter with everything that came with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow)]
@@ -109,34 +85,6 @@ fn hex(bytes: &[u8]) -> String {
     digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
 }
 
-/// The newest dead letters that match.
-pub async fn list(
-    connection: &mut PgConnection,
-    filter: &Filter,
-) -> Result<Vec<Summary>, sqlx::Error> {
-    const SQL: &str = "
-        select id, state, entity, key, write_id, reason, detail, dead_at
-          from keylane.dead_letters
-         where ($1::text is null or entity = $1)
-           and ($2::text is null or coalesce(key, routing_key) = $2)
-           and ($3::text is null or reason = $3)
-           and ($4::text is null or state = $4)
-           and ($5::timestamptz is null or dead_at >= $5)
-           and ($6::bigint is null or id < $6)
-         order by id desc
-         limit $7";
-    sqlx::query_as(SQL)
-        .bind(&filter.entity)
-        .bind(&filter.key)
-        .bind(&filter.reason)
-        .bind(&filter.state)
-        .bind(filter.since)
-        .bind(filter.after)
-        .bind(filter.limit)
-        .fetch_all(connection)
-        .await
-}
-
 /// One dead letter, if it is there.
 pub async fn show(
     connection: &mut PgConnection,
@@ -149,22 +97,6 @@ pub async fn show(
           from keylane.dead_letters
          where id = $1";
     sqlx::query_as(SQL).bind(id).fetch_optional(connection).await
-}
-
-/// The dead letters of a key that nobody has dealt with yet, newest first.
-pub async fn open_of_key(
-    connection: &mut PgConnection,
-    entity: &str,
-    key: &str,
-    limit: i64,
-) -> Result<Vec<Summary>, sqlx::Error> {
-    const SQL: &str = "
-        select id, state, entity, key, write_id, reason, detail, dead_at
-          from keylane.dead_letters
-         where entity = $1 and key = $2 and state not in ('resolved', 'discarded')
-         order by id desc
-         limit $3";
-    sqlx::query_as(SQL).bind(entity).bind(key).bind(limit).fetch_all(connection).await
 }
 
 #[cfg(test)]
