@@ -8,7 +8,9 @@
     reason = "the writer may be a locked terminal; `main` awaits a command where it stands"
 )]
 
+pub mod actions;
 pub mod actor;
+pub mod confirm;
 pub mod dead_letters;
 pub mod doctor;
 pub mod key;
@@ -56,6 +58,9 @@ enum Command {
     /// What could not be applied
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
+    /// What operators did
+    #[command(subcommand)]
+    Actions(actions::Command),
 }
 
 /// Runs a command; an error is for the caller to print, with the exit code 1.
@@ -71,6 +76,7 @@ pub async fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
         Command::Doctor(args) => doctor::run(&settings, &args, out).await,
         Command::Key(command) => key::run(&settings, command, out).await,
         Command::DeadLetters(command) => dead_letters::run(&settings, command, out).await,
+        Command::Actions(command) => actions::run(&settings, command, out).await,
         Command::Settings => settings::run(&settings, out),
     }
 }
