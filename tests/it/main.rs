@@ -24,6 +24,7 @@ mod not_text;
 mod outages;
 mod parts;
 mod publish;
+mod replay;
 mod ring;
 mod senders;
 mod servers_lost;

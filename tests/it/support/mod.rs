@@ -1,5 +1,6 @@
 //! What the tests share.
 
+pub(crate) mod cli;
 mod database;
 pub(crate) mod entities;
 pub(crate) mod http;
@@ -12,6 +13,7 @@ pub(crate) mod wait;
 pub(crate) mod worker;
 
 pub(crate) use database::database;
+pub(crate) use cli::Cli;
 pub(crate) use scene::Scene;
 pub(crate) use sender::{Sender, Write, write};
 pub(crate) use servers::OwnServers;
