@@ -135,6 +135,9 @@ impl Shell for Process {
     fn settled(&self, _: PartitionId, items: &[Item], plan: &CommitPlan, took: Duration) {
         self.metrics.committed(items, plan, took);
         log_waits(plan);
+        let came: i64 = plan.keys.iter().map(|key| key.rested).sum();
+        // Counted anew every two seconds; until then by what this worker saw.
+        self.resting.fetch_add(usize::try_from(came).unwrap_or(0), Ordering::Relaxed);
         self.observe_lag(items);
         self.count_keys(items);
         for (item, settled) in items.iter().zip(&plan.settled) {

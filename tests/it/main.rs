@@ -22,6 +22,7 @@ mod model;
 mod modelled;
 mod not_text;
 mod outages;
+mod parking;
 mod parts;
 mod publish;
 mod replay;
