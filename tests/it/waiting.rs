@@ -1,7 +1,5 @@
 //! Keys that wait by themselves: for a parent that is not there yet, for a row that somebody holds.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgConnection};
 
@@ -242,5 +240,4 @@ async fn what_waits_is_taken_up_by_another_worker() {
     // Nothing is sent: the key's lane is reminded.
     until_all_is_free(&scene).await;
     assert_eq!(scene.number("select n from children where id = 'c'").await, 7);
-    assert!(Duration::from_secs(60) > wait::SOON, "it was not the end of the parent's time");
 }

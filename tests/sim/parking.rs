@@ -154,7 +154,7 @@ impl Tables {
                     self.history.push(Event::Letter { id, outcome });
                 }
                 Source::Delivery(_) if !settled.replayed && item.identity().is_some() => {
-                    let message = item.message.clone();
+                    let message = Box::new(item.message.clone());
                     let names = |letter: &super::tables::Letter| {
                         letter.identity.as_ref() == item.identity()
                     };
