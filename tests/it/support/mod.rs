@@ -4,6 +4,7 @@ mod database;
 pub(crate) mod entities;
 pub(crate) mod http;
 pub(crate) mod load;
+mod operator;
 pub(crate) mod raw;
 pub(crate) mod scene;
 pub(crate) mod sender;
@@ -12,6 +13,7 @@ pub(crate) mod wait;
 pub(crate) mod worker;
 
 pub(crate) use database::database;
+pub(crate) use operator::Operator;
 pub(crate) use scene::Scene;
 pub(crate) use sender::{Sender, Write, write};
 pub(crate) use servers::OwnServers;
