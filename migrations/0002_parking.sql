@@ -25,6 +25,7 @@ create table keylane.parked_keys (
 );
 create index parked_keys_due on keylane.parked_keys (generation, partition, due_at)
     where due_at is not null;
+create index parked_keys_key on keylane.parked_keys (key);
 create index parked_keys_locked on keylane.parked_keys (generation, partition)
     where waits_for = 'lock';
 

@@ -13,6 +13,7 @@ pub mod actor;
 pub mod confirm;
 pub mod dead_letters;
 pub mod doctor;
+pub mod interrupt;
 pub mod key;
 pub mod migrate;
 pub mod output;

@@ -9,6 +9,7 @@ use super::entity::{Entities, Entity};
 use super::key::Key;
 use super::message::Message;
 use super::outcome::{Reason, Rejection};
+use super::parking::Obstacle;
 use super::write::{Change, Decoded, Identity, Refused, decode};
 
 /// What a batch may hold at most.
@@ -22,20 +23,58 @@ pub struct BatchLimits {
     pub body_bytes_max: usize,
 }
 
-/// One delivery of a batch.
+/// Where an item of a batch comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The broker, which wants it settled under this number.
+    Delivery(u64),
+    /// The line of a key that stood still.
+    Letter {
+        /// Of the dead letter.
+        id: i64,
+        /// It is `parked` or `waiting`, not a dead letter that is replayed.
+        rests: bool,
+    },
+}
+
+/// A dead letter that its key's lane takes from the table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Letter {
+    pub id: i64,
+    /// It is `parked` or `waiting`, not a dead letter that is replayed.
+    pub rests: bool,
+    pub message: Message,
+    /// The write as its sender sent it; an operator may have edited its content since.
+    pub identity: Identity,
+}
+
+/// One delivery of a batch, or one letter.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Item {
-    /// The number under which the broker wants it settled.
-    pub tag: u64,
+    pub source: Source,
     pub message: Message,
     pub decoded: Decoded,
+    /// Alone in its batch it met this; it says nothing against the write.
+    pub obstacle: Option<Obstacle>,
 }
 
 impl Item {
     /// Decodes a delivery.
     pub fn new(tag: u64, message: Message, entities: &Entities, limits: BatchLimits) -> Self {
         let decoded = decode(&message, entities, limits.body_bytes_max);
-        Self { tag, message, decoded }
+        Self { source: Source::Delivery(tag), message, decoded, obstacle: None }
+    }
+
+    /// Decodes a dead letter, which stays the write that it was.
+    pub fn of_letter(letter: Letter, entities: &Entities, limits: BatchLimits) -> Self {
+        let Letter { id, rests, message, identity } = letter;
+        let decoded = known_as(decode(&message, entities, limits.body_bytes_max), identity);
+        Self { source: Source::Letter { id, rests }, message, decoded, obstacle: None }
+    }
+
+    /// Whether it comes from the table.
+    pub const fn is_letter(&self) -> bool {
+        matches!(self.source, Source::Letter { .. })
     }
 
     /// The write's name in the ledger, if it has one.
@@ -46,6 +85,26 @@ impl Item {
         }
     }
 
+    /// Whether its key stands still behind it, should it be rejected for this.
+    pub fn stops_its_key(&self, reason: Reason) -> bool {
+        self.parks() && reason.may_stop_a_key()
+    }
+
+    fn parks(&self) -> bool {
+        match &self.decoded {
+            Ok(write) => write.entity.parks,
+            Err(refused) => refused.parks,
+        }
+    }
+
+    /// Whether it must not pass a key that stands still.
+    pub fn keeps_to_the_line(&self) -> bool {
+        match &self.decoded {
+            Ok(_) => true,
+            Err(refused) => refused.rejection.reason.may_stop_a_key(),
+        }
+    }
+
     /// Whether it was refused for something that the catalogue may know better by now.
     pub fn stale(&self) -> bool {
         self.decoded.as_ref().is_err_and(|refused| refused.stale)
@@ -53,17 +112,22 @@ impl Item {
 
     /// Decodes it again with a fresh catalogue, whose answer stands.
     pub fn decode_again(&mut self, entities: &Entities, limits: BatchLimits) {
-        self.decoded =
-            decode(&self.message, entities, limits.body_bytes_max).map_err(|mut refused| {
-                refused.stale = false;
-                refused
-            });
+        let decoded = decode(&self.message, entities, limits.body_bytes_max);
+        let decoded = decoded.map_err(|mut refused| {
+            refused.stale = false;
+            refused
+        });
+        self.decoded = match (self.source, self.identity()) {
+            (Source::Letter { .. }, Some(identity)) => known_as(decoded, identity.clone()),
+            _ => decoded,
+        };
     }
 
     /// Turns it into a rejection: it was alone in its batch and could not be applied.
     pub fn reject(&mut self, rejection: Rejection) {
         let identity = self.identity().cloned();
-        self.decoded = Err(Box::new(Refused { identity, rejection, stale: false }));
+        let parks = self.parks();
+        self.decoded = Err(Box::new(Refused { identity, rejection, stale: false, parks }));
     }
 
     /// What the broker gave up on is rejected, unless the ledger knows what became of it.
@@ -72,6 +136,14 @@ impl Item {
         let detail = format!("the broker gave the message up: {why}");
         self.reject(Rejection::new(Reason::RedeliveredTooOften, detail));
     }
+}
+
+fn known_as(mut decoded: Decoded, identity: Identity) -> Decoded {
+    match &mut decoded {
+        Ok(write) => write.identity = identity,
+        Err(refused) => refused.identity = Some(identity),
+    }
+    decoded
 }
 
 /// The rows of one entity that a batch needs.

@@ -29,6 +29,8 @@ pub struct Entity {
     pub fold: bool,
     /// Whether triggers of the user's own run on writes: they get the planner's usual settings.
     pub user_triggers: bool,
+    /// Whether later writes of a key wait behind its dead letter.
+    pub parks: bool,
 }
 
 /// A column that a body may name.

@@ -28,6 +28,7 @@ pub(super) fn account() -> Entity {
         deleted_at: None,
         fold: true,
         user_triggers: false,
+        parks: false,
     }
 }
 

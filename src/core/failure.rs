@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use super::outcome::{Reason, Rejection};
+use super::parking::{Obstacle, WaitsFor};
 
 /// How often a batch is loaded and planned again because somebody else was first, before it is
 /// cut in two.
@@ -15,6 +16,8 @@ pub const DEADLOCKS_MAX: u32 = 2;
 const RETRY_DELAY_MIN: Duration = Duration::from_millis(50);
 /// The longest pause before a batch is tried again.
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(5);
+/// How often it is looked whether there is room again for writes that must rest.
+const ROOM_AFTER: Duration = Duration::from_secs(1);
 
 /// Why a batch was not committed: one variant for each thing that can be done about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,6 +52,12 @@ pub enum Failure {
     /// A statement on the user's table was refused: one of the writes is at fault.
     #[error("the table refused a write: {0}")]
     Refused(String),
+    /// The row that a foreign key of the user's table refers to is not there.
+    #[error("the row that a foreign key refers to is missing: {0}")]
+    MissingParent(String),
+    /// More writes rest than may.
+    #[error("too many writes rest: {0}")]
+    ParkFull(String),
     /// Nobody foresaw it. No write is at fault.
     #[error("an error that nobody foresaw: {0}")]
     Unforeseen(String),
@@ -65,18 +74,24 @@ pub enum Verdict {
     Bisect,
     /// The write is alone and cannot be applied.
     Reject(Rejection),
+    /// The write is alone and has to wait; its key waits with it.
+    Rest(Obstacle),
 }
 
 impl Failure {
+    /// The cause of failures that a row which somebody holds leads to.
+    pub const LOCKED: &'static str = "locked";
+
     /// The labels of those that are tried again.
-    pub const CAUSES: [&'static str; 8] = [
+    pub const CAUSES: [&'static str; 9] = [
         "connection_lost",
         "unavailable",
-        "locked",
+        Self::LOCKED,
         "conflict",
         "too_much",
         "rows_differ",
         "ledger_differs",
+        "park_full",
         "unforeseen",
     ];
 
@@ -87,12 +102,14 @@ impl Failure {
             Self::Superseded => "superseded",
             Self::ConnectionLost(_) => "connection_lost",
             Self::Unavailable(_) => "unavailable",
-            Self::Locked(_) => "locked",
+            Self::Locked(_) => Self::LOCKED,
             Self::Conflict(_) => "conflict",
             Self::TooMuch(_) => "too_much",
             Self::RowsDiffer(_) => "rows_differ",
             Self::LedgerDiffers => "ledger_differs",
             Self::Refused(_) => "refused",
+            Self::MissingParent(_) => "missing_parent",
+            Self::ParkFull(_) => "park_full",
             Self::Unforeseen(_) => "unforeseen",
         }
     }
@@ -103,7 +120,10 @@ impl Failure {
         let alone = writes <= 1;
         match self {
             Self::Unclaimed | Self::Superseded => Verdict::Reclaim,
-            Self::ConnectionLost(_) | Self::Unavailable(_) | Self::Locked(_) => retry,
+            Self::ConnectionLost(_) | Self::Unavailable(_) => retry,
+            // The first try waits for the lock, the second finds out whose writes it is about.
+            Self::Locked(_) if attempt < 2 => retry,
+            Self::ParkFull(_) if alone => Verdict::Retry { after: ROOM_AFTER, halt: false },
             Self::Conflict(_) if attempt < DEADLOCKS_MAX || alone => retry,
             Self::LedgerDiffers if attempt < REPLANS_MAX || alone => retry,
             Self::RowsDiffer(_) if attempt < REPLANS_MAX => retry,
@@ -111,7 +131,16 @@ impl Failure {
             Self::RowsDiffer(why) | Self::Refused(why) if alone => {
                 Verdict::Reject(Rejection::new(Reason::ConstraintViolation, why.clone()))
             }
+            Self::MissingParent(why) if alone => {
+                Verdict::Rest(Obstacle { waits_for: WaitsFor::Parent, why: why.clone() })
+            }
+            Self::Locked(why) if alone => {
+                Verdict::Rest(Obstacle { waits_for: WaitsFor::Lock, why: why.clone() })
+            }
             Self::Conflict(_)
+            | Self::Locked(_)
+            | Self::MissingParent(_)
+            | Self::ParkFull(_)
             | Self::LedgerDiffers
             | Self::RowsDiffer(_)
             | Self::TooMuch(_)
@@ -143,6 +172,8 @@ mod tests {
             Failure::RowsDiffer(String::new()),
             Failure::LedgerDiffers,
             Failure::Refused(String::new()),
+            Failure::MissingParent(String::new()),
+            Failure::ParkFull(String::new()),
             Failure::Unforeseen(String::new()),
         ];
         for failure in &failures {

@@ -12,6 +12,10 @@ use serde_json::Value;
 /// readable form. The broker's side writes it, so that such a message can be rejected.
 pub const NOT_TEXT: char = '\u{1a}';
 
+/// The `type` of a control message: "look at the key that this is routed by". It has no dot, so it
+/// can never be a write's.
+pub const LOOK: &str = "look";
+
 /// One delivered message.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Message {
@@ -54,6 +58,13 @@ pub struct Properties {
     pub timestamp: Option<u64>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, Value>,
+}
+
+impl Message {
+    /// Whether it is a control message; anybody may send one.
+    pub fn is_look(&self) -> bool {
+        self.properties.kind.as_deref() == Some(LOOK)
+    }
 }
 
 impl Properties {

@@ -94,6 +94,47 @@ labelled! {
         WriteIdReused => "write_id_reused",
         /// The message was tried too often without an end.
         RedeliveredTooOften => "redelivered_too_often",
+        /// It rested, and an operator decided that it is not to be applied.
+        Discarded => "discarded",
+    }
+}
+
+impl Reason {
+    /// Whether later writes of the key may depend on the one that was rejected. One broken sender
+    /// must not stop everybody's key, so what says nothing about the row does not count.
+    pub const fn may_stop_a_key(self) -> bool {
+        !matches!(
+            self,
+            Self::WriteIdReused
+                | Self::MissingWriteId
+                | Self::MissingType
+                | Self::UnknownEntity
+                | Self::KeyInvalid
+                | Self::KeyMismatch
+        )
+    }
+}
+
+labelled! {
+    /// Why a write rests: not final.
+    Rest {
+        /// A dead letter of its key stands before it.
+        BehindDeadLetter => "behind_dead_letter",
+        /// A write of its key that waits stands before it.
+        BehindWaitingWrite => "behind_waiting_write",
+        /// An operator paused its key.
+        Paused => "paused",
+        /// The row that its foreign key refers to is not there yet.
+        MissingParent => "missing_parent",
+        /// Somebody else holds its row.
+        RowLocked => "row_locked",
+    }
+}
+
+impl Rest {
+    /// Whether its lane tries again by itself; otherwise somebody has to decide.
+    pub const fn passes(self) -> bool {
+        matches!(self, Self::BehindWaitingWrite | Self::MissingParent | Self::RowLocked)
     }
 }
 
@@ -141,11 +182,13 @@ pub enum Outcome {
     },
     /// Can never be applied as it is; becomes a dead letter.
     Rejected(Rejection),
+    /// Rests among the dead letters until the key goes on; not final.
+    Parked(Rest),
 }
 
 impl Outcome {
     /// The labels under which `keylane_writes_total` counts outcomes.
-    pub const LABELS: [&'static str; 3] = ["applied", "precondition_failed", "rejected"];
+    pub const LABELS: [&'static str; 4] = ["applied", "precondition_failed", "rejected", "parked"];
 
     /// The name in outcomes, tables, logs and metrics.
     pub const fn label(&self) -> &'static str {
@@ -153,14 +196,20 @@ impl Outcome {
             Self::Applied { .. } => "applied",
             Self::PreconditionFailed { .. } => "precondition_failed",
             Self::Rejected(_) => "rejected",
+            Self::Parked(_) => "parked",
         }
+    }
+
+    /// Whether a replay of the dead letter cannot change it any more.
+    pub const fn is_final(&self) -> bool {
+        matches!(self, Self::Applied { .. } | Self::PreconditionFailed { .. })
     }
 
     /// The effect's label, of an applied write.
     pub const fn effect(&self) -> Option<&'static str> {
         match self {
             Self::Applied { effect, .. } => Some(effect.label()),
-            Self::PreconditionFailed { .. } | Self::Rejected(_) => None,
+            Self::PreconditionFailed { .. } | Self::Rejected(_) | Self::Parked(_) => None,
         }
     }
 
@@ -170,13 +219,14 @@ impl Outcome {
             Self::Applied { .. } => None,
             Self::PreconditionFailed { unmet, .. } => Some(unmet.label()),
             Self::Rejected(rejection) => Some(rejection.reason.label()),
+            Self::Parked(rest) => Some(rest.label()),
         }
     }
 
     /// What is wrong, in words.
     pub fn detail(&self) -> Option<&str> {
         match self {
-            Self::Applied { .. } | Self::PreconditionFailed { .. } => None,
+            Self::Applied { .. } | Self::PreconditionFailed { .. } | Self::Parked(_) => None,
             Self::Rejected(rejection) => Some(&rejection.detail),
         }
     }
@@ -184,7 +234,7 @@ impl Outcome {
     /// JSON pointer to the member of the body to blame.
     pub fn pointer(&self) -> Option<&str> {
         match self {
-            Self::Applied { .. } | Self::PreconditionFailed { .. } => None,
+            Self::Applied { .. } | Self::PreconditionFailed { .. } | Self::Parked(_) => None,
             Self::Rejected(rejection) => rejection.pointer.as_deref(),
         }
     }
@@ -193,7 +243,7 @@ impl Outcome {
     pub const fn version(&self) -> Option<i64> {
         match self {
             Self::Applied { version, .. } | Self::PreconditionFailed { version, .. } => *version,
-            Self::Rejected(_) => None,
+            Self::Rejected(_) | Self::Parked(_) => None,
         }
     }
 }

@@ -7,15 +7,18 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
-use super::batch::Item;
+use super::batch::{Item, Source};
 use super::entity::Entity;
+use super::failure::Failure;
 use super::fingerprint::Fingerprint;
 use super::fold::Lane;
 use super::key::Key;
-use super::outcome::{Outcome, Reason, Rejection};
+use super::lines::Lines;
+use super::outcome::{Outcome, Reason, Rejection, Rest};
+use super::parking::{ByKey, Gate, KeyChange, Obstacle, ParkLimits, Waiting, WaitsFor};
 use super::row::{Row, RowChange};
 use super::write::{Identity, Write};
 
@@ -34,10 +37,28 @@ pub struct Recorded {
 pub struct Loaded {
     /// The database's clock.
     pub now: OffsetDateTime,
-    /// Ledger lines by ledger id; one write id may have been used under several keys.
+    /// Ledger lines by ledger id; one write id may have been used under several keys. Writes that
+    /// rest are among them.
     pub known: HashMap<Uuid, Vec<Recorded>>,
     /// Rows that are there, by entity and routing key.
     pub rows: HashMap<String, HashMap<String, Row>>,
+    /// Rows that somebody else holds, and who.
+    pub locked: ByKey<String>,
+    /// Keys that stand still.
+    pub gates: ByKey<Gate>,
+}
+
+impl Loaded {
+    /// Nothing is known and nothing is there.
+    pub fn nothing(now: OffsetDateTime) -> Self {
+        Self {
+            now,
+            known: HashMap::new(),
+            rows: HashMap::new(),
+            locked: ByKey::default(),
+            gates: ByKey::default(),
+        }
+    }
 }
 
 /// What one delivery gets.
@@ -64,10 +85,14 @@ pub struct CommitPlan {
     pub now: OffsetDateTime,
     /// In order: a later one may change the same row again.
     pub rounds: Vec<Round>,
-    /// Items that get a line in the ledger.
+    /// Items that get a line in the ledger; a letter's replaces the one that it has.
     pub ledger: Vec<usize>,
-    /// Items that become dead letters.
+    /// Deliveries that become dead letters, or rest among them.
     pub dead_letters: Vec<usize>,
+    /// Letters of which something new is known.
+    pub letters: Vec<usize>,
+    /// Keys that stand still, or did, sorted.
+    pub keys: Vec<KeyChange>,
     /// One for each item.
     pub settled: Vec<Settled>,
 }
@@ -79,27 +104,33 @@ impl CommitPlan {
     }
 }
 
-/// Decides every item of a batch, in queue order.
-pub fn plan(items: &[Item], loaded: Loaded) -> CommitPlan {
-    let mut planning = Planning::new(loaded);
+/// Decides every item of a batch, in queue order; letters in the order of their line.
+///
+/// The one failure is [`Failure::ParkFull`]: then nothing of it may be stored.
+pub fn plan(items: &[Item], loaded: Loaded, limits: ParkLimits) -> Result<CommitPlan, Failure> {
+    let mut planning = Planning::new(loaded, limits);
     for (position, item) in items.iter().enumerate() {
-        planning.item(position, item);
+        planning.item(position, item)?;
     }
     let plan = planning.finish();
     assert_eq!(plan.settled.len(), items.len(), "every delivery of a batch gets one outcome");
-    plan
+    Ok(plan)
 }
 
 struct Planning<'a> {
     now: OffsetDateTime,
+    wait_max: Duration,
     known: HashMap<Uuid, Vec<Recorded>>,
     rows: HashMap<String, HashMap<String, Row>>,
+    locked: ByKey<String>,
+    lines: Lines,
     lanes: Vec<KeyLane<'a>>,
     lane_of: HashMap<(&'a str, &'a str), usize>,
     reused: HashSet<(Uuid, Fingerprint)>,
     rounds: BTreeMap<(usize, &'a str), Round>,
     ledger: Vec<usize>,
     dead_letters: Vec<usize>,
+    letters: Vec<usize>,
     settled: Vec<Settled>,
 }
 
@@ -110,55 +141,133 @@ struct KeyLane<'a> {
 }
 
 impl<'a> Planning<'a> {
-    fn new(loaded: Loaded) -> Self {
+    fn new(loaded: Loaded, limits: ParkLimits) -> Self {
         Self {
             now: loaded.now,
+            wait_max: limits.wait_max,
             known: loaded.known,
             rows: loaded.rows,
+            locked: loaded.locked,
+            lines: Lines::new(loaded.gates, limits),
             lanes: Vec::new(),
             lane_of: HashMap::new(),
             reused: HashSet::new(),
             rounds: BTreeMap::new(),
             ledger: Vec::new(),
             dead_letters: Vec::new(),
+            letters: Vec::new(),
             settled: Vec::new(),
         }
     }
 
-    fn item(&mut self, position: usize, item: &'a Item) {
-        if let Some(identity) = item.identity() {
-            match self.repeat(identity) {
-                Repeat::No => {}
-                Repeat::Same(settled) => return self.settled.push(settled),
-                Repeat::Reused(rejection) => {
-                    if self.reused.insert((identity.id, identity.fingerprint)) {
-                        self.dead_letters.push(position);
-                    }
-                    return self.settle(Outcome::Rejected(rejection));
-                }
+    fn item(&mut self, position: usize, item: &'a Item) -> Result<(), Failure> {
+        match (item.source, item.identity()) {
+            (_, None) => {
+                let outcome = self.decide(item);
+                self.dead_letters.push(position);
+                self.settle(outcome);
+                Ok(())
+            }
+            (Source::Delivery(_), Some(name)) => self.delivery(position, item, name),
+            (Source::Letter { rests, .. }, Some(name)) => {
+                self.letter(position, item, name, rests);
+                Ok(())
             }
         }
-        let outcome = match &item.decoded {
-            Ok(write) => self.apply(write),
-            Err(refused) => Outcome::Rejected(refused.rejection.clone()),
-        };
-        if matches!(outcome, Outcome::Rejected(_)) {
-            self.dead_letters.push(position);
+    }
+
+    fn delivery(
+        &mut self,
+        position: usize,
+        item: &'a Item,
+        name: &Identity,
+    ) -> Result<(), Failure> {
+        match self.repeat(name) {
+            Repeat::No => {}
+            Repeat::Same(settled) => {
+                self.settled.push(settled);
+                return Ok(());
+            }
+            Repeat::Reused(rejection) => {
+                if self.reused.insert((name.id, name.fingerprint)) {
+                    self.dead_letters.push(position);
+                }
+                self.settle(Outcome::Rejected(rejection));
+                return Ok(());
+            }
         }
-        if let Some(identity) = item.identity() {
-            self.known.entry(identity.id).or_default().push(Recorded {
-                key: identity.key.clone(),
-                fingerprint: identity.fingerprint,
-                outcome: outcome.clone(),
-                applied_at: self.now,
-            });
-            self.ledger.push(position);
+        let still = self.lines.stands_still(name).filter(|_| item.keeps_to_the_line());
+        let outcome = still.map_or_else(|| self.decide(item), Outcome::Parked);
+        match &outcome {
+            Outcome::Applied { .. } | Outcome::PreconditionFailed { .. } => {
+                self.ledger.push(position);
+            }
+            Outcome::Rejected(rejection) => {
+                self.ledger.push(position);
+                self.dead_letters.push(position);
+                if item.stops_its_key(rejection.reason) {
+                    self.lines.stop(name);
+                }
+            }
+            Outcome::Parked(_) => {
+                self.dead_letters.push(position);
+                self.lines.rests(name)?;
+            }
         }
+        self.remember(name, &outcome);
         self.settle(outcome);
+        Ok(())
+    }
+
+    /// A letter of the line: it is decided unless the one before it was not.
+    fn letter(&mut self, position: usize, item: &'a Item, name: &Identity, rests: bool) {
+        if let Some(rest) = self.lines.stands_still(name) {
+            return self.settle(Outcome::Parked(rest));
+        }
+        self.letters.push(position);
+        let settled = match self.repeat(name) {
+            Repeat::Same(settled) if settled.outcome.is_final() => settled,
+            // It was there first: what another key made of its id is no reason against it.
+            Repeat::Same(_) | Repeat::Reused(_) | Repeat::No => {
+                let outcome = self.decide(item);
+                if !matches!(outcome, Outcome::Parked(_)) {
+                    self.ledger.push(position);
+                    self.remember(name, &outcome);
+                }
+                self.now_settled(outcome)
+            }
+        };
+        match (&settled.outcome, rests) {
+            (Outcome::Parked(_), false) => self.lines.stays(name),
+            (Outcome::Parked(_), true) | (_, false) => {}
+            (_, true) => self.lines.leaves(name),
+        }
+        if let Outcome::Rejected(rejection) = &settled.outcome
+            && item.stops_its_key(rejection.reason)
+        {
+            self.lines.stop(name);
+        }
+        self.settled.push(settled);
     }
 
     fn settle(&mut self, outcome: Outcome) {
-        self.settled.push(Settled { outcome, applied_at: self.now, replayed: false });
+        let settled = self.now_settled(outcome);
+        self.settled.push(settled);
+    }
+
+    fn now_settled(&self, outcome: Outcome) -> Settled {
+        Settled { outcome, applied_at: self.now, replayed: false }
+    }
+
+    fn remember(&mut self, name: &Identity, outcome: &Outcome) {
+        let lines = self.known.entry(name.id).or_default();
+        lines.retain(|line| line.key != name.key);
+        lines.push(Recorded {
+            key: name.key.clone(),
+            fingerprint: name.fingerprint,
+            outcome: outcome.clone(),
+            applied_at: self.now,
+        });
     }
 
     /// What the ledger, or an earlier write of this batch, says of the write id.
@@ -175,6 +284,42 @@ impl<'a> Planning<'a> {
             None if lines.is_empty() => Repeat::No,
             None => reused("this write id was used before under another key"),
         }
+    }
+
+    /// What becomes of a write that nobody has seen before and that nothing holds back.
+    fn decide(&mut self, item: &'a Item) -> Outcome {
+        let write = match &item.decoded {
+            Ok(write) => write,
+            Err(refused) => return Outcome::Rejected(refused.rejection.clone()),
+        };
+        match self.obstacle(item, write) {
+            Some(obstacle) => self.wait(write, obstacle),
+            None => self.apply(write),
+        }
+    }
+
+    fn obstacle(&self, item: &Item, write: &Write) -> Option<Obstacle> {
+        let locked = || {
+            let holder = self.locked.get(&write.entity.name, write.key.as_str())?;
+            Some(Obstacle { waits_for: WaitsFor::Lock, why: holder.clone() })
+        };
+        item.obstacle.clone().or_else(locked)
+    }
+
+    /// The key waits; a parent that does not come is waited for so long and no longer.
+    fn wait(&mut self, write: &Write, obstacle: Obstacle) -> Outcome {
+        let name = &write.identity;
+        let waiting = Waiting::again(self.lines.waiting(name), obstacle, self.now);
+        let rest = match waiting.waits_for {
+            WaitsFor::Lock => Rest::RowLocked,
+            WaitsFor::Parent if self.now - waiting.since < self.wait_max => Rest::MissingParent,
+            WaitsFor::Parent => {
+                let why = format!("{}; it did not come in time", waiting.why);
+                return Outcome::Rejected(Rejection::new(Reason::ConstraintViolation, why));
+            }
+        };
+        self.lines.wait(name, waiting);
+        Outcome::Parked(rest)
     }
 
     fn apply(&mut self, write: &'a Write) -> Outcome {
@@ -222,6 +367,8 @@ impl<'a> Planning<'a> {
             rounds: self.rounds.into_values().collect(),
             ledger: self.ledger,
             dead_letters: self.dead_letters,
+            letters: self.letters,
+            keys: self.lines.finish(),
             settled: self.settled,
         }
     }

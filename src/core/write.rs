@@ -104,6 +104,8 @@ pub struct Refused {
     pub rejection: Rejection,
     /// The catalogue may know better by now: a column or an enum label that it did not have.
     pub stale: bool,
+    /// Its entity lets later writes of the key wait behind a dead letter.
+    pub parks: bool,
 }
 
 /// A delivery after decoding.
@@ -111,7 +113,8 @@ pub type Decoded = Result<Write, Box<Refused>>;
 
 /// Decodes `message`; a body above `body_bytes_max` bytes is refused.
 pub fn decode(message: &Message, entities: &Entities, body_bytes_max: usize) -> Decoded {
-    let anonymous = |rejection| Box::new(Refused { identity: None, rejection, stale: false });
+    let anonymous =
+        |rejection| Box::new(Refused { identity: None, rejection, stale: false, parks: false });
     let properties = &message.properties;
     let write_id = write_id(properties.message_id.as_deref()).map_err(anonymous)?;
     let (entity, change) = kind(properties.kind.as_deref()).map_err(anonymous)?;
@@ -131,8 +134,10 @@ pub fn decode(message: &Message, entities: &Entities, body_bytes_max: usize) -> 
         write_id: write_id.to_owned(),
         fingerprint: fingerprint(message, entity, change, &headers, &members),
     };
-    let refuse =
-        |rejection, stale| Box::new(Refused { identity: Some(identity.clone()), rejection, stale });
+    let parks = entity.parks;
+    let refuse = |rejection, stale| {
+        Box::new(Refused { identity: Some(identity.clone()), rejection, stale, parks })
+    };
 
     check_envelope(message, body_bytes_max).map_err(|rejection| refuse(rejection, false))?;
     let change = Change::from_label(change).ok_or_else(|| {

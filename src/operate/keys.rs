@@ -5,6 +5,7 @@ use sqlx::{AssertSqlSafe, FromRow, PgConnection};
 use time::OffsetDateTime;
 
 use super::dead_letters::{self, Summary};
+use super::standing::{self, Standing};
 use crate::core::entity::Entity;
 use crate::core::key::Key;
 
@@ -22,6 +23,33 @@ pub struct KeyReport {
     pub outcomes: Vec<LedgerLine>,
     /// Those that nobody has dealt with yet, the newest first.
     pub dead_letters: Vec<Summary>,
+    /// `null`: its writes are applied as they come.
+    pub standing: Option<Standing>,
+    /// What its lane takes first, in this order, up to the first dead one.
+    pub line: Vec<InLine>,
+    /// The lane that saw it last; `null` where only applied writes passed.
+    pub lane: Option<Lane>,
+    /// Writes in the last one to two minutes, where it is one of the busiest keys.
+    pub hot: Option<i64>,
+}
+
+/// A dead letter in the line of its key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow)]
+pub struct InLine {
+    pub id: i64,
+    pub state: String,
+    pub write_id: Option<String>,
+    pub reason: String,
+    #[serde(with = "time::serde::rfc3339")]
+    pub dead_at: OffsetDateTime,
+}
+
+/// A partition, and who serves it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow)]
+pub struct Lane {
+    pub generation: i32,
+    pub partition: i32,
+    pub worker: Option<String>,
 }
 
 /// What keylane keeps in the user's row.
@@ -61,7 +89,48 @@ pub async fn show(
         row: row(connection, entity, key).await?,
         outcomes: outcomes(connection, name, text).await?,
         dead_letters: dead_letters::open_of_key(connection, name, text, SHOWN_MAX).await?,
+        standing: standing::of_key(connection, name, text).await?,
+        line: line(connection, name, text).await?,
+        lane: lane(connection, name, text).await?,
+        hot: standing::hot(connection, Some(name), Some(text), 1)
+            .await?
+            .pop()
+            .map(|hot| hot.writes),
     })
+}
+
+async fn line(
+    connection: &mut PgConnection,
+    entity: &str,
+    key: &str,
+) -> Result<Vec<InLine>, sqlx::Error> {
+    const SQL: &str = "
+        select id, state, write_id, reason, dead_at
+          from keylane.dead_letters
+         where entity = $1 and key = $2
+           and (state in ('parked', 'waiting', 'replaying') or (state = 'dead' and stops))
+         order by id
+         limit $3";
+    sqlx::query_as(SQL).bind(entity).bind(key).bind(SHOWN_MAX).fetch_all(connection).await
+}
+
+async fn lane(
+    connection: &mut PgConnection,
+    entity: &str,
+    key: &str,
+) -> Result<Option<Lane>, sqlx::Error> {
+    const SQL: &str = "
+        select seen.generation, seen.partition, l.owner as worker
+          from (select generation, partition, 0 as place, 0 as id from keylane.parked_keys
+                 where entity = $1 and key = $2
+                union all
+                select generation, partition, 1, id from keylane.dead_letters
+                 where entity = $1 and key = $2) seen
+          left join keylane.partitions l on l.generation = seen.generation
+                and l.partition = seen.partition and l.closed_at is null
+         order by seen.place, seen.id desc
+         limit 1";
+    sqlx::query_as(SQL).bind(entity).bind(key).fetch_optional(connection).await
 }
 
 async fn row(
@@ -149,6 +218,7 @@ mod tests {
             deleted_at: None,
             fold: true,
             user_triggers: false,
+            parks: false,
         };
         assert_eq!(
             row_sql(&entity),

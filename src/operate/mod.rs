@@ -8,7 +8,10 @@ pub mod actor;
 pub mod dead_letters;
 pub mod doctor;
 pub mod keys;
+pub mod pause;
+pub mod replay;
 pub mod requests;
+pub mod standing;
 pub mod wake;
 
 use std::str::FromStr;

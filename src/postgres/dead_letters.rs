@@ -8,8 +8,10 @@ use crate::core::outcome::Outcome;
 use crate::core::partition::PartitionId;
 use crate::core::plan::CommitPlan;
 
-/// Writes the plan's dead letters. One that is there already (the same write, delivered again) is
-/// left as it is.
+use super::parking;
+
+/// Writes the plan's dead letters, and what rests among them, in queue order. One that is there
+/// already (the same write, delivered again) is left as it is.
 pub(super) async fn insert(
     connection: &mut PgConnection,
     partition: PartitionId,
@@ -18,26 +20,25 @@ pub(super) async fn insert(
 ) -> Result<(), sqlx::Error> {
     const SQL: &str = "
         insert into keylane.dead_letters
-               (generation, partition, dead_at, entity, key, write_id, fingerprint, reason, detail,
-                pointer, routing_key, properties, body)
-        select $1, $2, $3, letter.*
-          from unnest($4::text[], $5::text[], $6::text[], $7::bytea[], $8::text[], $9::text[],
-                      $10::text[], $11::text[], $12::jsonb[], $13::bytea[]) as letter
-        on conflict do nothing";
-    let letters: Vec<_> = plan
+               (generation, partition, dead_at, entity, key, write_id, fingerprint, state, stops,
+                reason, detail, pointer, routing_key, properties, body)
+        select $1, $2, $3, entity, key, write_id, fingerprint, state, stops, reason, detail,
+               pointer, routing_key, properties, body
+          from unnest($4::text[], $5::text[], $6::text[], $7::bytea[], $8::text[], $9::bool[],
+                      $10::text[], $11::text[], $12::text[], $13::text[], $14::jsonb[],
+                      $15::bytea[])
+               with ordinality as letter (entity, key, write_id, fingerprint, state, stops, reason,
+                                          detail, pointer, routing_key, properties, body, place)
+         order by place
+            on conflict do nothing";
+    let letters: Vec<(&Item, &Outcome)> = plan
         .dead_letters
         .iter()
-        .filter_map(|position| {
-            let item = items.get(*position)?;
-            match &plan.settled.get(*position)?.outcome {
-                Outcome::Rejected(rejection) => Some((item, item.identity(), rejection)),
-                Outcome::Applied { .. } | Outcome::PreconditionFailed { .. } => None,
-            }
-        })
+        .filter_map(|position| Some((items.get(*position)?, &plan.settled.get(*position)?.outcome)))
         .collect();
-    let identities = || letters.iter().map(|(_, identity, _)| *identity);
-    let messages = || letters.iter().map(|(item, _, _)| &item.message);
-    let rejections = || letters.iter().map(|(_, _, rejection)| *rejection);
+    let identities = || letters.iter().map(|(item, _)| item.identity());
+    let messages = || letters.iter().map(|(item, _)| &item.message);
+    let outcomes = || letters.iter().map(|(_, outcome)| *outcome);
     sqlx::query(SQL)
         .bind(partition.generation)
         .bind(partition.partition)
@@ -46,13 +47,13 @@ pub(super) async fn insert(
         .bind(identities().map(|id| id.map(|id| id.key.as_str())).collect::<Vec<_>>())
         .bind(identities().map(|id| id.map(|id| id.write_id.as_str())).collect::<Vec<_>>())
         .bind(identities().map(|id| id.map(|id| id.fingerprint.as_slice())).collect::<Vec<_>>())
-        .bind(rejections().map(|rejection| rejection.reason.label()).collect::<Vec<_>>())
+        .bind(outcomes().map(parking::state).collect::<Vec<_>>())
         .bind(
-            rejections()
-                .map(|rejection| rejection.detail.replace('\0', "\\x00"))
-                .collect::<Vec<_>>(),
+            letters.iter().map(|(item, outcome)| parking::stops(item, outcome)).collect::<Vec<_>>(),
         )
-        .bind(rejections().map(|rejection| rejection.pointer.as_deref()).collect::<Vec<_>>())
+        .bind(outcomes().map(Outcome::reason).collect::<Vec<_>>())
+        .bind(outcomes().map(|outcome| outcome.detail().map(parking::storable)).collect::<Vec<_>>())
+        .bind(outcomes().map(Outcome::pointer).collect::<Vec<_>>())
         .bind(messages().map(|message| escape(&message.routing_key)).collect::<Vec<_>>())
         .bind(messages().map(|message| message.properties.stored()).collect::<Vec<_>>())
         .bind(messages().map(|message| message.body.as_slice()).collect::<Vec<_>>())
@@ -61,9 +62,24 @@ pub(super) async fn insert(
     Ok(())
 }
 
-/// How many dead letters wait for somebody to decide.
-pub async fn count_open(pool: &PgPool) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar("select count(*) from keylane.dead_letters where state = 'dead'")
-        .fetch_one(pool)
-        .await
+/// Open dead letters of one entity, reason and state.
+#[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
+pub struct Tally {
+    pub entity: Option<String>,
+    pub reason: String,
+    pub state: String,
+    pub count: i64,
+    /// In seconds.
+    pub oldest_age: f64,
+}
+
+/// What is open, counted.
+pub async fn tally(pool: &PgPool) -> Result<Vec<Tally>, sqlx::Error> {
+    const SQL: &str = "
+        select entity, reason, state, count(*) as count,
+               extract(epoch from clock_timestamp() - min(dead_at))::float8 as oldest_age
+          from keylane.dead_letters
+         where state in ('dead', 'parked', 'waiting', 'replaying')
+         group by entity, reason, state";
+    sqlx::query_as(SQL).fetch_all(pool).await
 }

@@ -12,8 +12,10 @@ use crate::core::failure::Failure;
 pub enum Blame {
     /// One on keylane's own tables.
     Nobody,
-    /// One that writes the user's table, or the COMMIT.
+    /// One that writes rows of the user's table, or the COMMIT.
     AWrite,
+    /// One that deletes rows of the user's table.
+    ADelete,
 }
 
 /// What `error` means for a batch.
@@ -35,6 +37,14 @@ pub fn failure(error: &sqlx::Error, blame: Blame) -> Failure {
     }
 }
 
+/// What an error of one of keylane's own statements means; no row of the user's is in it.
+pub(super) fn ours(error: &sqlx::Error) -> Failure {
+    match failure(error, Blame::Nobody) {
+        Failure::Locked(why) => Failure::Unavailable(why),
+        other => other,
+    }
+}
+
 /// The server's message, which names a constraint but, unlike its detail, quotes no values.
 fn described(error: &PgDatabaseError) -> String {
     format!("{} (SQLSTATE {})", error.message(), error.code())
@@ -52,7 +62,9 @@ fn by_sqlstate(code: &str, message: String, blame: Blame) -> Failure {
         (_, "57014" | "53200") => Failure::TooMuch(message),
         (_, "57P01" | "57P02" | "57P03" | "57P05") => Failure::ConnectionLost(message),
         ("53" | "57" | "58", _) => Failure::Unavailable(message),
-        ("22" | "23" | "44" | "P0" | "54", _) if blame == Blame::AWrite => {
+        // Of a delete it says that others refer to the row, which will not pass by itself.
+        (_, "23503") if blame == Blame::AWrite => Failure::MissingParent(message),
+        ("22" | "23" | "44" | "P0" | "54", _) if blame != Blame::Nobody => {
             Failure::Refused(message)
         }
         _ => Failure::Unforeseen(message),
@@ -70,6 +82,10 @@ mod tests {
             assert!(matches!(at(Blame::AWrite), Failure::Refused(_)), "{code}");
             assert!(matches!(at(Blame::Nobody), Failure::Unforeseen(_)), "{code}");
         }
+        let orphan = |blame| by_sqlstate("23503", String::new(), blame);
+        assert!(matches!(orphan(Blame::AWrite), Failure::MissingParent(_)));
+        assert!(matches!(orphan(Blame::ADelete), Failure::Refused(_)));
+        assert!(matches!(orphan(Blame::Nobody), Failure::Unforeseen(_)));
     }
 
     #[test]

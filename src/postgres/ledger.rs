@@ -6,7 +6,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
-use crate::core::batch::Item;
+use crate::core::batch::{Item, Source};
 use crate::core::outcome::{Effect, Outcome, Reason, Rejection, Unmet};
 use crate::core::plan::{CommitPlan, Recorded};
 
@@ -61,6 +61,33 @@ fn unreadable(column: &str) -> sqlx::Error {
     sqlx::Error::Decode(
         format!("keylane.ledger.{column} holds what this version did not write").into(),
     )
+}
+
+/// Removes the lines of these letters: the outcome of a replay replaces the one before.
+pub(super) async fn replace(
+    connection: &mut PgConnection,
+    items: &[Item],
+    plan: &CommitPlan,
+) -> Result<(), sqlx::Error> {
+    const SQL: &str = "
+        delete from keylane.ledger l using unnest($1::uuid[], $2::text[]) as n (id, key)
+         where l.id = n.id and l.key = n.key";
+    let names: Vec<_> = plan
+        .ledger
+        .iter()
+        .filter_map(|position| items.get(*position))
+        .filter(|item| matches!(item.source, Source::Letter { .. }))
+        .filter_map(Item::identity)
+        .collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(SQL)
+        .bind(names.iter().map(|name| name.id).collect::<Vec<_>>())
+        .bind(names.iter().map(|name| name.key.as_str()).collect::<Vec<_>>())
+        .execute(connection)
+        .await
+        .map(drop)
 }
 
 /// Writes the plan's ledger lines into `part`; returns how many it took.

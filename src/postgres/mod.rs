@@ -6,9 +6,11 @@ pub mod connect;
 pub mod dead_letters;
 mod error;
 pub mod generations;
+pub mod hot_keys;
 mod ledger;
 pub mod ledger_parts;
 pub mod migrate;
+pub mod parking;
 mod rows;
 pub mod store;
 

@@ -12,8 +12,11 @@ use time::OffsetDateTime;
 
 use crate::core::batch::WantedRows;
 use crate::core::entity::{Column, Entity};
+use crate::core::failure::Failure;
 use crate::core::key::Key;
 use crate::core::row::{Image, Row, RowChange, Value};
+
+use super::error::{Blame, failure};
 
 /// What becomes of a column: the byte that the statements look at.
 #[derive(Clone, Copy)]
@@ -67,16 +70,19 @@ impl Statements {
         Arc::ptr_eq(&self.entity, entity)
     }
 
-    /// Locks and reads the rows that are there, by routing key.
+    /// Locks and reads the rows that are there, by routing key; without patience only those that
+    /// nobody else holds.
     pub(super) async fn load(
         &self,
         connection: &mut PgConnection,
         wanted: &WantedRows,
+        patient: bool,
     ) -> Result<HashMap<String, Row>, sqlx::Error> {
         let base = if wanted.numbers { &self.load_numbers } else { &self.load };
         let lock = if wanted.deletes { " for update of t" } else { " for no key update of t" };
+        let skip = if patient { "" } else { " skip locked" };
         let keys: Vec<&Key> = wanted.keys.iter().collect();
-        let mut query = sqlx::query(AssertSqlSafe(format!("{base}{lock}")));
+        let mut query = sqlx::query(AssertSqlSafe(format!("{base}{lock}{skip}")));
         for part in 0..self.entity.key.len() {
             query = query.bind(key_part(&keys, part));
         }
@@ -89,6 +95,33 @@ impl Statements {
             }
         }
         Ok(rows)
+    }
+
+    /// Of the rows that are there and were not locked: who holds them, as far as the server tells.
+    pub(super) async fn holders(
+        &self,
+        connection: &mut PgConnection,
+        wanted: &WantedRows,
+        loaded: &HashMap<String, Row>,
+    ) -> Result<Vec<(String, String)>, sqlx::Error> {
+        let missing = wanted.keys.iter().filter(|key| !loaded.contains_key(key.as_str()));
+        let keys: Vec<&Key> = missing.collect();
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut query = sqlx::query(AssertSqlSafe(holders_sql(&self.entity)));
+        for part in 0..self.entity.key.len() {
+            query = query.bind(key_part(&keys, part));
+        }
+        let mut holders = Vec::new();
+        for found in query.fetch_all(connection).await? {
+            let position: i64 = found.try_get(0)?;
+            let key = usize::try_from(position - 1).ok().and_then(|position| keys.get(position));
+            if let Some(key) = key {
+                holders.push((key.as_str().to_owned(), found.try_get(1)?));
+            }
+        }
+        Ok(holders)
     }
 
     fn row(&self, found: &PgRow, numbers: bool) -> Result<Row, sqlx::Error> {
@@ -109,7 +142,8 @@ impl Statements {
         &self,
         connection: &mut PgConnection,
         changes: impl Iterator<Item = (&'a Key, &'a RowChange)> + Clone,
-    ) -> Result<(u64, u64), sqlx::Error> {
+    ) -> Result<(u64, u64), Failure> {
+        let refused = |blame| move |error: sqlx::Error| failure(&error, blame);
         let deletes: BTreeSet<&Key> = changes
             .clone()
             .filter(|(_, change)| matches!(change, RowChange::Delete | RowChange::Recreate(_)))
@@ -125,9 +159,12 @@ impl Statements {
         });
         let mut count = (0, 0);
         let mut add = |(written, planned)| count = (count.0 + written, count.1 + planned);
-        add(self.delete_rows(connection, &deletes).await?);
-        add(self.put(connection, &self.update, updates.collect(), Code::Keep).await?);
-        add(self.put(connection, &self.insert, inserts.collect(), Code::Default).await?);
+        let deleted = self.delete_rows(connection, &deletes).await;
+        add(deleted.map_err(refused(Blame::ADelete))?);
+        let updated = self.put(connection, &self.update, updates.collect(), Code::Keep).await;
+        add(updated.map_err(refused(Blame::AWrite))?);
+        let inserted = self.put(connection, &self.insert, inserts.collect(), Code::Default).await;
+        add(inserted.map_err(refused(Blame::AWrite))?);
         Ok(count)
     }
 
@@ -226,6 +263,25 @@ fn load_sql(entity: &Entity, numbers: bool) -> String {
          {deleted_at} is not null{texts} \
          from unnest({keys}) with ordinality as x ({names}, position) \
          join {table} t on {matches}",
+        keys = key_parameters(entity),
+        names = key_names(entity),
+        table = entity.table,
+        matches = key_matches(entity),
+    )
+}
+
+/// A locked row bears the number of the transaction that holds it; of several holders it bears
+/// another number, and then nobody is named. Statements of others are shown to roles that may
+/// read them (`pg_read_all_stats`).
+fn holders_sql(entity: &Entity) -> String {
+    format!(
+        "select x.position, coalesce('pid ' || l.pid || ': ' || left(a.query, 200), \
+                                     'held by a transaction that the server does not name') \
+         from unnest({keys}) with ordinality as x ({names}, position) \
+         join {table} t on {matches} \
+         left join pg_catalog.pg_locks l on l.locktype = 'transactionid' \
+              and l.transactionid = t.xmax and l.mode = 'ExclusiveLock' and l.granted \
+         left join pg_catalog.pg_stat_activity a on a.pid = l.pid",
         keys = key_parameters(entity),
         names = key_names(entity),
         table = entity.table,

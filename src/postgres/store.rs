@@ -7,23 +7,27 @@ use std::time::Duration;
 use sqlx::pool::PoolConnection;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Row as _};
 use time::OffsetDateTime;
+use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use crate::core::batch::{Item, Wanted};
 use crate::core::entity::Entity;
 use crate::core::failure::Failure;
+use crate::core::parking::{ByKey, Gate};
 use crate::core::partition::{Epoch, PartitionId};
 use crate::core::plan::{CommitPlan, Loaded};
-use crate::store::Store;
+use crate::store::{Opened, Opening, Store};
 
-use super::error::{Blame, failure};
+use super::error::{Blame, failure, ours};
 use super::rows::Statements;
-use super::{claim, dead_letters, ledger};
+use super::{claim, dead_letters, ledger, parking};
 
 /// What a call may take beyond the server's own statement timeout before the connection counts as
 /// lost: the server may be the one that is stopped.
 const ANSWER_MARGIN: Duration = Duration::from_secs(5);
+/// Longest wait for a lock once it is known that somebody holds one for long.
+const IMPATIENCE: Duration = Duration::from_millis(100);
 
 /// [`Store`] on PostgreSQL: a pooled connection for as long as the partition is busy.
 pub struct PgStore {
@@ -38,7 +42,20 @@ pub struct PgStore {
 struct Session {
     connection: PoolConnection<Postgres>,
     epoch: Epoch,
+    transaction: Transaction,
+}
+
+/// What the open transaction knows.
+struct Transaction {
+    now: OffsetDateTime,
+    /// Of the ledger, for new lines.
     part: i32,
+    /// Rows that somebody holds are waited for.
+    patient: bool,
+    /// Some key stands still.
+    stands_still: bool,
+    /// The keys that are looked at.
+    gates: ByKey<Gate>,
 }
 
 impl PgStore {
@@ -53,16 +70,6 @@ impl PgStore {
         }
     }
 
-    /// Gives the connection, and the claim with it, back to the pool. Between batches only.
-    pub fn release(&mut self) {
-        self.session = None;
-    }
-
-    /// Whether another partition of this process waits for a connection.
-    pub fn is_scarce(&self) -> bool {
-        self.pool.size() >= self.pool.options().get_max_connections() && self.pool.num_idle() == 0
-    }
-
     /// The epoch of the claim, while there is one.
     pub fn epoch(&self) -> Option<Epoch> {
         self.session.as_ref().map(|session| session.epoch)
@@ -71,6 +78,22 @@ impl PgStore {
     fn prepare(&mut self, entity: &Arc<Entity>) {
         if !self.statements.get(&entity.name).is_some_and(|made| made.are_of(entity)) {
             self.statements.insert(entity.name.clone(), Statements::new(Arc::clone(entity)));
+        }
+    }
+
+    /// Keeps the session after a step that succeeded; ends its transaction after one that did not.
+    async fn keep<T>(
+        &mut self,
+        session: Session,
+        step: Result<Result<T, Failure>, Elapsed>,
+    ) -> Result<T, Failure> {
+        match step {
+            Ok(Ok(done)) => {
+                self.session = Some(session);
+                Ok(done)
+            }
+            Ok(Err(failure)) => Err(self.fail(session, failure).await),
+            Err(_elapsed) => Err(self.fail(session, no_answer()).await),
         }
     }
 
@@ -90,27 +113,66 @@ impl PgStore {
         failure
     }
 
+    async fn try_open(
+        session: &mut Session,
+        partition: PartitionId,
+        opening: &Opening,
+    ) -> Result<Opened, Failure> {
+        let mut opened = begin(session, partition, opening).await?;
+        let looks = session.transaction.stands_still.then_some(opening.look.as_ref()).flatten();
+        if let Some(look) = looks {
+            let connection = &mut *session.connection;
+            let taken = parking::take(connection, partition, look).await;
+            let taken = taken.map_err(|error| ours(&error))?;
+            session.transaction.gates = taken.gates;
+            opened.letters = taken.letters;
+            opened.keys = taken.keys;
+            opened.more = taken.more;
+        }
+        Ok(opened)
+    }
+
     async fn try_load(
         &self,
         session: &mut Session,
-        partition: PartitionId,
+        items: &[Item],
         wanted: &Wanted,
     ) -> Result<Loaded, Failure> {
-        let ours = |error: sqlx::Error| failure(&error, Blame::Nobody);
-        let now = begin(session, partition).await?;
+        let Transaction { now, patient, stands_still, .. } = session.transaction;
         let connection = &mut *session.connection;
-        let mut rows = HashMap::with_capacity(wanted.rows.len());
+        let mut loaded = Loaded::nothing(now);
+        let mut resting = HashMap::new();
+        loaded.gates = std::mem::take(&mut session.transaction.gates);
+        if stands_still && loaded.gates.is_empty() {
+            let found = parking::gates(connection, items).await.map_err(|error| ours(&error))?;
+            (loaded.gates, resting) = found;
+        }
         for (name, wanted) in &wanted.rows {
             let Some(statements) = self.statements.get(name) else { continue };
-            rows.insert(name.clone(), statements.load(connection, wanted).await.map_err(ours)?);
+            let theirs = |error: sqlx::Error| match failure(&error, Blame::Nobody) {
+                // Nobody waits for a row here: it is the table that somebody holds.
+                Failure::Locked(why) if !patient => Failure::Unavailable(why),
+                other => other,
+            };
+            let rows = statements.load(connection, wanted, patient).await.map_err(theirs)?;
+            if !patient {
+                let holders = statements.holders(connection, wanted, &rows).await;
+                for (key, holder) in holders.map_err(theirs)? {
+                    loaded.locked.insert(name, &key, holder);
+                }
+            }
+            loaded.rows.insert(name.clone(), rows);
         }
         // After the rows are locked, in a statement of its own: a lane of another generation may
         // have committed the same write id while we waited for its row.
-        let known = match wanted.ids.as_slice() {
-            [] => HashMap::new(),
-            ids => ledger::load(connection, ids).await.map_err(ours)?,
-        };
-        Ok(Loaded { now, known, rows })
+        if !wanted.ids.is_empty() {
+            loaded.known =
+                ledger::load(connection, &wanted.ids).await.map_err(|error| ours(&error))?;
+        }
+        for (id, mut rests) in resting {
+            loaded.known.entry(id).or_default().append(&mut rests);
+        }
+        Ok(loaded)
     }
 
     async fn try_commit(
@@ -120,12 +182,12 @@ impl PgStore {
         items: &[Item],
         plan: &CommitPlan,
     ) -> Result<(), Failure> {
-        let ours = |error: sqlx::Error| failure(&error, Blame::Nobody);
-        let theirs = |error: sqlx::Error| failure(&error, Blame::AWrite);
-        let part = session.part;
+        let ours = |error: sqlx::Error| ours(&error);
+        let part = session.transaction.part;
         let connection = &mut *session.connection;
         self.write_rows(connection, plan).await?;
         if !plan.ledger.is_empty() {
+            ledger::replace(connection, items, plan).await.map_err(ours)?;
             let taken = ledger::insert(connection, part, items, plan).await.map_err(ours)?;
             if usize::try_from(taken) != Ok(plan.ledger.len()) {
                 return Err(Failure::LedgerDiffers);
@@ -134,9 +196,15 @@ impl PgStore {
         if !plan.dead_letters.is_empty() {
             dead_letters::insert(connection, partition, items, plan).await.map_err(ours)?;
         }
+        if !plan.letters.is_empty() {
+            parking::decide(connection, items, plan).await.map_err(ours)?;
+        }
+        if !plan.keys.is_empty() {
+            parking::go_on(connection, partition, items, plan).await.map_err(ours)?;
+        }
         match sqlx::raw_sql("commit").execute(connection).await {
             Ok(_) => Ok(()),
-            Err(error @ sqlx::Error::Database(_)) => Err(theirs(error)),
+            Err(error @ sqlx::Error::Database(_)) => Err(failure(&error, Blame::AWrite)),
             Err(error) => {
                 Err(Failure::ConnectionLost(format!("the end of COMMIT is unknown: {error}")))
             }
@@ -154,12 +222,9 @@ impl PgStore {
                 let usual = "set local enable_seqscan = on; set local enable_hashjoin = on; \
                              set local enable_mergejoin = on";
                 let set = sqlx::raw_sql(usual).execute(&mut *connection).await;
-                set.map_err(|error| failure(&error, Blame::Nobody))?;
+                set.map_err(|error| ours(&error))?;
             }
-            let (written, planned) = statements
-                .write(connection, round.changes.iter())
-                .await
-                .map_err(|error| failure(&error, Blame::AWrite))?;
+            let (written, planned) = statements.write(connection, round.changes.iter()).await?;
             if written != planned {
                 return Err(Failure::RowsDiffer(format!(
                     "{written} of {planned} rows of {} were written; a trigger may keep rows back",
@@ -174,20 +239,31 @@ impl PgStore {
 /// Opens the transaction and checks the fence, in one round trip and before any row is locked: a
 /// superseded epoch must fail before it holds locks that the new owner waits for. What is loaded
 /// comes in later statements, whose snapshots see all that the old owner committed.
-async fn begin(session: &mut Session, partition: PartitionId) -> Result<OffsetDateTime, Failure> {
+async fn begin(
+    session: &mut Session,
+    partition: PartitionId,
+    opening: &Opening,
+) -> Result<Opened, Failure> {
+    let bound = if opening.patient { String::new() } else { lock_timeout(IMPATIENCE) };
+    let PartitionId { generation, partition: number } = partition;
+    let of_partition = format!("k where k.generation = {generation} and k.partition = {number}");
     let sql = format!(
-        "begin isolation level read committed; set constraints all immediate; \
+        "begin isolation level read committed; set constraints all immediate; {bound}\
          select epoch, closed_at is not null, clock_timestamp(), \
-                (select max(part) from keylane.ledger_parts) \
-           from keylane.partitions where generation = {} and partition = {} for share",
-        partition.generation, partition.partition
+                (select max(part) from keylane.ledger_parts), \
+                exists (select from keylane.parked_keys), \
+                (select extract(epoch from min(k.due_at) - clock_timestamp())::float8 \
+                   from keylane.parked_keys {of_partition} and k.due_at is not null), \
+                exists (select from keylane.parked_keys {of_partition} and k.waits_for = 'lock') \
+           from keylane.partitions where generation = {generation} and partition = {number} \
+            for share"
     );
     let fence = sqlx::raw_sql(AssertSqlSafe(sql))
         .fetch_optional(&mut *session.connection)
         .await
         .and_then(|fence| fence.ok_or(sqlx::Error::RowNotFound))
-        .map_err(|error| failure(&error, Blame::Nobody))?;
-    let unreadable = |error: sqlx::Error| failure(&error, Blame::Nobody);
+        .map_err(|error| ours(&error))?;
+    let unreadable = |error: sqlx::Error| ours(&error);
     let epoch = Epoch(fence.try_get(0).map_err(unreadable)?);
     if epoch != session.epoch {
         warn!(%partition, ours = %session.epoch, theirs = %epoch, "Another claim superseded ours");
@@ -196,8 +272,23 @@ async fn begin(session: &mut Session, partition: PartitionId) -> Result<OffsetDa
     if fence.try_get(1).map_err(unreadable)? {
         return Err(Failure::Unforeseen(format!("partition {partition} is closed")));
     }
-    session.part = fence.try_get::<Option<i32>, _>(3).map_err(unreadable)?.unwrap_or(0);
-    fence.try_get(2).map_err(unreadable)
+    session.transaction = Transaction {
+        now: fence.try_get(2).map_err(unreadable)?,
+        part: fence.try_get::<Option<i32>, _>(3).map_err(unreadable)?.unwrap_or(0),
+        patient: opening.patient,
+        stands_still: fence.try_get(4).map_err(unreadable)?,
+        gates: ByKey::default(),
+    };
+    let due: Option<f64> = fence.try_get(5).map_err(unreadable)?;
+    Ok(Opened {
+        due: due.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default()),
+        locked: fence.try_get(6).map_err(unreadable)?,
+        ..Opened::default()
+    })
+}
+
+fn lock_timeout(bound: Duration) -> String {
+    format!("set local lock_timeout = {}; ", bound.as_millis())
 }
 
 impl Store for PgStore {
@@ -210,7 +301,14 @@ impl Store for PgStore {
         match timeout(self.answer_max * 2, claimed).await {
             Ok(Ok(epoch)) => {
                 debug!(%partition, %epoch, "Claimed");
-                self.session = Some(Session { connection, epoch, part: 0 });
+                let transaction = Transaction {
+                    now: OffsetDateTime::UNIX_EPOCH,
+                    part: 0,
+                    patient: true,
+                    stands_still: false,
+                    gates: ByKey::default(),
+                };
+                self.session = Some(Session { connection, epoch, transaction });
                 Ok(epoch)
             }
             Ok(Err(failure)) => {
@@ -224,20 +322,22 @@ impl Store for PgStore {
         }
     }
 
-    async fn load(&mut self, partition: PartitionId, wanted: &Wanted) -> Result<Loaded, Failure> {
+    async fn open(&mut self, partition: PartitionId, opening: &Opening) -> Result<Opened, Failure> {
+        let Some(mut session) = self.session.take() else { return Err(Failure::Unclaimed) };
+        let opened = Self::try_open(&mut session, partition, opening);
+        let opened = timeout(self.answer_max, opened).await;
+        self.keep(session, opened).await
+    }
+
+    async fn load(&mut self, items: &[Item]) -> Result<Loaded, Failure> {
+        let wanted = Wanted::of(items);
         for rows in wanted.rows.values() {
             self.prepare(&rows.entity);
         }
         let Some(mut session) = self.session.take() else { return Err(Failure::Unclaimed) };
-        let answer_max = self.answer_max;
-        match timeout(answer_max, self.try_load(&mut session, partition, wanted)).await {
-            Ok(Ok(loaded)) => {
-                self.session = Some(session);
-                Ok(loaded)
-            }
-            Ok(Err(failure)) => Err(self.fail(session, failure).await),
-            Err(_elapsed) => Err(self.fail(session, no_answer()).await),
-        }
+        let loaded = self.try_load(&mut session, items, &wanted);
+        let loaded = timeout(self.answer_max, loaded).await;
+        self.keep(session, loaded).await
     }
 
     async fn commit(
@@ -247,15 +347,25 @@ impl Store for PgStore {
         plan: &CommitPlan,
     ) -> Result<(), Failure> {
         let Some(mut session) = self.session.take() else { return Err(Failure::Unclaimed) };
-        let answer_max = self.answer_max;
-        match timeout(answer_max, self.try_commit(&mut session, partition, items, plan)).await {
-            Ok(Ok(())) => {
-                self.session = Some(session);
-                Ok(())
-            }
-            Ok(Err(failure)) => Err(self.fail(session, failure).await),
-            Err(_elapsed) => Err(self.fail(session, no_answer()).await),
+        let committed = self.try_commit(&mut session, partition, items, plan);
+        let committed = timeout(self.answer_max, committed).await;
+        self.keep(session, committed).await
+    }
+
+    async fn roll_back(&mut self) {
+        if let Some(session) = self.session.take() {
+            // There is no failure: it only says why the transaction ends.
+            let given_up = Failure::Unavailable("given up".to_owned());
+            drop(self.fail(session, given_up).await);
         }
+    }
+
+    fn release(&mut self) {
+        self.session = None;
+    }
+
+    fn is_scarce(&self) -> bool {
+        self.pool.size() >= self.pool.options().get_max_connections() && self.pool.num_idle() == 0
     }
 }
 

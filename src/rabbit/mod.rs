@@ -9,4 +9,5 @@ mod lenient;
 pub mod outcomes;
 pub mod probe;
 pub mod publisher;
+mod restored;
 pub mod topology;

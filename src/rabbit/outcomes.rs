@@ -1,50 +1,57 @@
-//! Publishes outcomes to those who asked for them.
+//! Publishes what a worker has to say: outcomes to those who asked for them, and control messages.
 //!
-//! Owns: a channel of its own on the publishing connection. Outcomes may be lost or come twice,
-//! the ledger is the truth; so they are not confirmed, and nobody waits for them.
+//! Owns: a channel of its own on the publishing connection. Either may be lost or come twice (the
+//! tables are the truth); so they are not confirmed, and nobody waits for them.
 
 use lapin::options::BasicPublishOptions;
 use lapin::types::ShortString;
 use lapin::{BasicProperties, Channel};
 
+use crate::core::message::LOOK;
+
 use super::connection::{Connection, short};
 use super::error::BrokerError;
 
-/// An outcome on its way to `reply_to`.
+/// A message on its way out.
 #[derive(Debug)]
-pub struct Reply {
-    pub reply_to: String,
-    pub correlation_id: Option<String>,
-    pub body: Vec<u8>,
+pub enum Leaving {
+    /// An outcome for `reply_to`.
+    Outcome { reply_to: String, correlation_id: Option<String>, body: Vec<u8> },
+    /// "Look at this key", for whoever has it.
+    Look { exchange: String, key: String },
 }
 
-/// Where replies leave.
-pub struct Replies {
+/// Where they leave.
+pub struct Exit {
     channel: Channel,
 }
 
-impl Replies {
+impl Exit {
     /// Opens the channel.
     pub async fn open(connection: &Connection) -> Result<Self, BrokerError> {
         Ok(Self { channel: connection.channel().await? })
     }
 
     /// Sends one; a name that does not exist swallows it.
-    pub async fn send(&self, reply: Reply) -> Result<(), BrokerError> {
-        let mut properties =
-            BasicProperties::default().with_content_type("application/json".into());
-        if let Some(correlation_id) = &reply.correlation_id {
-            properties = properties.with_correlation_id(short("correlation_id", correlation_id)?);
-        }
-        let to = short("reply_to", &reply.reply_to)?;
+    pub async fn send(&self, leaving: Leaving) -> Result<(), BrokerError> {
+        let (exchange, routing_key, properties, body) = match leaving {
+            Leaving::Outcome { reply_to, correlation_id, body } => {
+                let properties =
+                    BasicProperties::default().with_content_type("application/json".into());
+                let properties = match correlation_id {
+                    Some(id) => properties.with_correlation_id(short("correlation_id", &id)?),
+                    None => properties,
+                };
+                (ShortString::default(), short("reply_to", &reply_to)?, properties, body)
+            }
+            Leaving::Look { exchange, key } => {
+                let properties = BasicProperties::default().with_type(LOOK.into());
+                let exchange = short("the exchange's name", &exchange)?;
+                (exchange, short("the routing key", &key)?, properties, Vec::new())
+            }
+        };
         let options = BasicPublishOptions::default();
-        let sending = self.channel.basic_publish(
-            ShortString::default(),
-            to,
-            options,
-            &reply.body,
-            properties,
-        );
+        let sending = self.channel.basic_publish(exchange, routing_key, options, &body, properties);
         // The channel asks for no confirms, so this is resolved already.
         sending.await?.await?;
         Ok(())

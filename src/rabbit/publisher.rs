@@ -17,7 +17,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use super::confirms::{Confirms, Identity, Sent};
 use super::connection::{Connection, short};
 use super::error::BrokerError;
-use super::probe;
+use super::{probe, restored};
+use crate::core::message::Message;
 
 /// What is sent. Everything in it was checked by the caller; too long is an error all the same.
 #[derive(Debug, Clone)]
@@ -140,27 +141,43 @@ impl Publisher {
 impl Slot<'_> {
     /// Sends a message; the order of calls is the order on the channel.
     pub fn publish(self, message: Outgoing) -> Result<PendingConfirm, BrokerError> {
-        let identity = Identity {
-            message_id: message.message_id.clone(),
-            routing_key: message.routing_key.clone(),
-        };
-        let (reply, confirmed) = oneshot::channel();
         let (exchange, routing_key) = (
             short("the exchange's name", &message.exchange)?,
             short("the routing key", &message.routing_key)?,
         );
         let properties = properties(&message)?;
-        let content = Content { exchange, routing_key, properties, body: message.body };
+        Ok(self.put(Content { exchange, routing_key, properties, body: message.body }))
+    }
+
+    /// Sends a message with the properties that it has, and nothing added.
+    pub fn publish_as_it_is(
+        self,
+        exchange: &str,
+        message: Message,
+    ) -> Result<PendingConfirm, BrokerError> {
+        let exchange = short("the exchange's name", exchange)?;
+        let routing_key = short("the routing key", &message.routing_key)?;
+        let properties = restored::properties(&message.properties)?;
+        Ok(self.put(Content { exchange, routing_key, properties, body: message.body }))
+    }
+
+    pub(super) fn put(self, content: Content) -> PendingConfirm {
+        let message_id = content.properties.message_id().as_ref();
+        let identity = Identity {
+            message_id: message_id.map(ToString::to_string).unwrap_or_default(),
+            routing_key: content.routing_key.to_string(),
+        };
+        let (reply, confirmed) = oneshot::channel();
         let sent = Sent { content, identity, reply, permit: self.permit };
         // The queue is as long as the window, and the window was asked: it is never full. Closed
         // means that `Confirms` has ended, and the dropped `reply` tells so.
         drop(self.publisher.sent.try_send(sent));
-        Ok(PendingConfirm(confirmed))
+        PendingConfirm(confirmed)
     }
 }
 
 impl PendingConfirm {
-    fn lost() -> Self {
+    pub(crate) fn lost() -> Self {
         let (_, confirmed) = oneshot::channel();
         Self(confirmed)
     }

@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
-use super::{Amqp, Batch, Database, EntitySettings, Settings, Worker};
+use super::{Amqp, Batch, Database, EntitySettings, Park, Settings, Worker};
 
 /// Names on the broker are at most 255 bytes, and ours add no more than 30 of their own.
 const PREFIX_BYTES_MAX: usize = 40;
@@ -31,6 +31,10 @@ const WORKER_ID_CHARS_MAX: usize = 200;
 const TIMEOUT_MS_MAX: u32 = i32::MAX.unsigned_abs();
 /// Ten years.
 const RETENTION_HOURS_MAX: u32 = 87_600;
+/// The line of one key is read in pieces, but counted whole.
+const PARKED_A_KEY_MAX: usize = 1_000_000;
+/// A day.
+const PARENT_WAIT_S_MAX: u32 = 86_400;
 
 /// One setting that cannot be as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +58,7 @@ pub fn check(settings: &Settings) -> Vec<Complaint> {
     database(&settings.database, &mut complaints);
     batch(&settings.batch, &mut complaints);
     worker(&settings.worker, &mut complaints);
+    park(&settings.park, &mut complaints);
     let hours = settings.ledger.retention_hours.get();
     complaints.unless(hours <= RETENTION_HOURS_MAX, "ledger.retention_hours", || {
         format!("is {hours}, must be at most {RETENTION_HOURS_MAX} (ten years)")
@@ -130,6 +135,20 @@ fn database(database: &Database, complaints: &mut Complaints) {
     }
     complaints.unless(lock < statement, "database.lock_timeout_ms", || {
         format!("is {lock}, must be less than database.statement_timeout_ms ({statement})")
+    });
+}
+
+fn park(park: &Park, complaints: &mut Complaints) {
+    let (key_max, total_max) = (park.key_max.get(), park.total_max.get());
+    complaints.unless(key_max <= PARKED_A_KEY_MAX, "park.key_max", || {
+        format!("is {key_max}, must be at most {PARKED_A_KEY_MAX}")
+    });
+    complaints.unless(key_max <= total_max, "park.total_max", || {
+        format!("is {total_max}, must be at least park.key_max ({key_max})")
+    });
+    let seconds = park.wait_max_s.get();
+    complaints.unless(seconds <= PARENT_WAIT_S_MAX, "park.wait_max_s", || {
+        format!("is {seconds}, must be at most {PARENT_WAIT_S_MAX} (a day)")
     });
 }
 

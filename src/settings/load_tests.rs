@@ -130,9 +130,9 @@ fn a_wrong_setting_is_named_with_its_source() {
         ("telemetry.format = 'xml'", &[], "telemetry.format (from FILE): unknown variant `xml`"),
         ("[entities.a]\nkey = ['k']", &[], "entities.a (from FILE): missing field `table`"),
         (
-            "[entities.a]\ntable='t'\nkey=['k']\non_reject='park'",
+            "[entities.a]\ntable='t'\nkey=['k']\non_reject='stop'",
             &[],
-            "entities.a.on_reject (from FILE): `park` is not there yet",
+            "entities.a.on_reject (from FILE): unknown variant `stop`, expected `continue` or `park`",
         ),
         ("", &[("KEYLANE__AMQP__URLL", "x")], "amqp.urll (from KEYLANE__AMQP__URLL): unknown"),
         (

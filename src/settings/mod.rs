@@ -30,6 +30,8 @@ pub struct Settings {
     pub worker: Worker,
     /// The memory of write ids.
     pub ledger: Ledger,
+    /// Keys that stand still.
+    pub park: Park,
     /// The page for probes and metrics.
     pub http: Http,
     /// Logs.
@@ -111,6 +113,18 @@ pub struct Ledger {
     pub retention_hours: NonZeroU32,
 }
 
+/// Keys that stand still.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Park {
+    /// Most writes of one key that rest; beyond it the partition takes no deliveries.
+    pub key_max: NonZeroUsize,
+    /// Most writes that rest in all; counted every two seconds.
+    pub total_max: NonZeroUsize,
+    /// How long a write waits for the row that its foreign key refers to, in seconds.
+    pub wait_max_s: NonZeroU32,
+}
+
 /// The page for probes and metrics.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -173,23 +187,13 @@ impl EntitySettings {
 
 /// What becomes of a key's later writes once one of them is a dead letter.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case", try_from = "String")]
+#[serde(rename_all = "snake_case")]
 pub enum OnReject {
     /// They are applied.
     #[default]
     Continue,
-}
-
-impl TryFrom<String> for OnReject {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        match text.as_str() {
-            "continue" => Ok(Self::Continue),
-            "park" => Err("`park` is not there yet, only `continue` is"),
-            _ => Err("must be `continue`"),
-        }
-    }
+    /// They wait behind it, in order.
+    Park,
 }
 
 /// Whether several writes of a key may become one row write.
@@ -252,6 +256,12 @@ impl Default for Worker {
 impl Default for Ledger {
     fn default() -> Self {
         Self { retention_hours: u32(168) }
+    }
+}
+
+impl Default for Park {
+    fn default() -> Self {
+        Self { key_max: size(10_000), total_max: size(1_000_000), wait_max_s: u32(60) }
     }
 }
 

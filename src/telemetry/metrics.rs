@@ -1,5 +1,7 @@
 //! Every metric: its name, its help, its labels, and one function an event.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -9,10 +11,14 @@ use metrics::{
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
+use crate::core::batch::Item;
 use crate::core::failure::Failure;
-use crate::core::outcome::{Effect, Outcome, Reason, Unmet};
+use crate::core::outcome::{Effect, Outcome, Reason, Rest, Unmet};
+use crate::core::parking::WaitsFor;
 use crate::core::partition::PartitionId;
 use crate::core::plan::CommitPlan;
+use crate::postgres::dead_letters::Tally;
+use crate::postgres::parking::Census;
 
 /// Bounds of the duration histograms, in seconds.
 const SECONDS: [f64; 14] =
@@ -31,11 +37,24 @@ pub const HELP: &[(&str, &str)] = &[
     ("keylane_lag_seconds", "From publish to commit, of writes that say when they were published"),
     ("keylane_oldest_unsettled_seconds", "Age of the oldest delivery in hand, by partition"),
     ("keylane_partitions_held", "Partitions that this worker has claimed"),
+    ("keylane_partitions_full", "Partitions that take no deliveries because too many writes rest"),
     ("keylane_fence_losses_total", "Claims that another worker superseded"),
     ("keylane_retries_total", "Batches tried again, by cause"),
     ("keylane_bisections_total", "Batches cut in two"),
     ("keylane_dead_letters_total", "Dead letters written, by reason"),
-    ("keylane_dead_letters", "Dead letters that nobody has decided on"),
+    (
+        "keylane_dead_letters",
+        "Dead letters in the table that are open, by entity, reason and state",
+    ),
+    ("keylane_dead_letters_oldest_seconds", "Age of the oldest open dead letter, by state"),
+    ("keylane_parked_keys", "Keys that stand still"),
+    ("keylane_paused_keys", "Keys that an operator paused"),
+    (
+        "keylane_waiting_keys",
+        "Keys whose writes are tried again by themselves, by what they wait for",
+    ),
+    ("keylane_parked_writes", "Writes that rest among the dead letters"),
+    ("keylane_letters_total", "Dead letters and resting writes decided from the table, by outcome"),
     ("keylane_replies_dropped_total", "Outcomes that could not be sent to reply_to"),
     ("keylane_connected", "Whether the broker is connected"),
 ];
@@ -53,7 +72,8 @@ pub struct Metrics {
     bisections: Counter,
     replies_dropped: Counter,
     partitions_held: Gauge,
-    dead_letters: Gauge,
+    /// Series of `keylane_dead_letters`, by their labels.
+    shown: Arc<Mutex<BTreeMap<[String; 3], Gauge>>>,
     connected: Gauge,
 }
 
@@ -91,6 +111,12 @@ impl Metrics {
             writes("rejected", reason.label()).increment(0);
             dead_letters_total(reason.label()).increment(0);
         }
+        for rest in Rest::ALL {
+            writes("parked", rest.label()).increment(0);
+        }
+        for outcome in ["applied", "precondition_failed", "rejected"] {
+            letters(outcome).increment(0);
+        }
         for cause in Failure::CAUSES {
             retries(cause).increment(0);
         }
@@ -105,7 +131,7 @@ impl Metrics {
             bisections: counter!("keylane_bisections_total"),
             replies_dropped: counter!("keylane_replies_dropped_total"),
             partitions_held: gauge!("keylane_partitions_held"),
-            dead_letters: gauge!("keylane_dead_letters"),
+            shown: Arc::default(),
             connected: gauge!("keylane_connected"),
         }
     }
@@ -116,17 +142,24 @@ impl Metrics {
     }
 
     /// A batch was committed.
-    pub fn committed(&self, plan: &CommitPlan, took: Duration) {
-        self.batch_writes.record(precise(plan.settled.len()));
+    pub fn committed(&self, items: &[Item], plan: &CommitPlan, took: Duration) {
+        if items.is_empty() {
+            return;
+        }
+        self.batch_writes.record(precise(items.len()));
         self.batch_seconds.record(took.as_secs_f64());
         self.row_writes.increment(wide(plan.row_writes()));
         let mut tally: Vec<(&'static str, &'static str, u64)> = Vec::new();
-        for settled in &plan.settled {
+        for (item, settled) in items.iter().zip(&plan.settled) {
+            let (outcome, reason) = labels(&settled.outcome);
+            if item.is_letter() {
+                letters(outcome).increment(u64::from(outcome != "parked"));
+                continue;
+            }
             if settled.replayed {
                 self.replayed.increment(1);
                 continue;
             }
-            let (outcome, reason) = labels(&settled.outcome);
             match tally.iter_mut().find(|line| line.0 == outcome && line.1 == reason) {
                 Some(line) => line.2 += 1,
                 None => tally.push((outcome, reason, 1)),
@@ -171,17 +204,54 @@ impl Metrics {
     }
 
     /// What the status board shows.
-    pub fn board(&self, held: usize, ages: &[(PartitionId, f64)]) {
+    pub fn board(&self, held: usize, full: usize, ages: &[(PartitionId, f64)]) {
         self.partitions_held.set(precise(held));
+        gauge!("keylane_partitions_full").set(precise(full));
         for (partition, seconds) in ages {
             let name = partition.to_string();
             gauge!("keylane_oldest_unsettled_seconds", "partition" => name).set(*seconds);
         }
     }
 
-    /// Dead letters in the table.
-    pub fn dead_letters(&self, open: i64) {
-        self.dead_letters.set(precise(usize::try_from(open).unwrap_or(0)));
+    /// Dead letters in the table. What was counted before and is no more becomes 0.
+    pub fn dead_letters(&self, tallies: &[Tally]) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        for gauge in shown.values() {
+            gauge.set(0.0);
+        }
+        if tallies.is_empty() && shown.is_empty() {
+            gauge!("keylane_dead_letters", "entity" => "", "reason" => "", "state" => "dead")
+                .set(0.0);
+        }
+        let mut oldest: BTreeMap<&str, f64> =
+            ["dead", "parked", "waiting", "replaying"].map(|state| (state, 0.0)).into();
+        for Tally { entity, reason, state, count, oldest_age } in tallies {
+            let entity = entity.clone().unwrap_or_default();
+            let labels = [entity, reason.clone(), state.clone()];
+            let gauge = shown.entry(labels).or_insert_with_key(|[entity, reason, state]| {
+                gauge!("keylane_dead_letters", "entity" => entity.clone(),
+                       "reason" => reason.clone(), "state" => state.clone())
+            });
+            gauge.set(precise(usize::try_from(*count).unwrap_or(0)));
+            if let Some(age) = oldest.get_mut(state.as_str()) {
+                *age = age.max(*oldest_age);
+            }
+        }
+        for (state, age) in oldest {
+            gauge!("keylane_dead_letters_oldest_seconds", "state" => state.to_owned()).set(age);
+        }
+    }
+
+    /// Keys that stand still.
+    pub fn census(&self, census: &Census) {
+        let count = |count: i64| precise(usize::try_from(count).unwrap_or(0));
+        gauge!("keylane_parked_keys").set(count(census.keys));
+        gauge!("keylane_paused_keys").set(count(census.paused));
+        gauge!("keylane_parked_writes").set(count(census.resting));
+        let waiting = [(WaitsFor::Parent, census.for_parents), (WaitsFor::Lock, census.for_locks)];
+        for (waits_for, keys) in waiting {
+            gauge!("keylane_waiting_keys", "for" => waits_for.label()).set(count(keys));
+        }
     }
 }
 
@@ -204,6 +274,10 @@ fn writes(outcome: &'static str, reason: &'static str) -> Counter {
 
 fn retries(cause: &'static str) -> Counter {
     counter!("keylane_retries_total", "cause" => cause)
+}
+
+fn letters(outcome: &'static str) -> Counter {
+    counter!("keylane_letters_total", "outcome" => outcome)
 }
 
 fn dead_letters_total(reason: &'static str) -> Counter {

@@ -1,14 +1,16 @@
 //! What has to be done now and then: look at the database, forget old write ids, show the board.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use sqlx::PgPool;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
-use crate::postgres::{dead_letters, ledger_parts};
+use crate::postgres::{dead_letters, hot_keys, ledger_parts, parking};
+use crate::rabbit::outcomes::Leaving;
 
 use super::process::Process;
 
@@ -16,6 +18,12 @@ use super::process::Process;
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Longest wait for the database's answer.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// A key that has been due for so long is not looked at by anybody.
+const OVERDUE_AFTER: Duration = Duration::from_secs(5);
+/// Most keys that are reminded of at once.
+const REMINDERS_MAX: i64 = 200;
+/// Looks between two reports of the busiest keys.
+const LOOKS_A_REPORT: u32 = 5;
 /// Looks between two rounds of the ledger's parts.
 const LOOKS_A_ROUND: u32 = 30;
 
@@ -37,8 +45,19 @@ pub(super) async fn run(
             }
         }
         let (held, ages) = process.board.ages();
-        process.metrics.board(held, &ages);
+        process.metrics.board(held, process.board.full(), &ages);
         look_at_database(&process).await;
+        if !process.board.database_missing()
+            && let Err(error) = look_after_keys(&process).await
+        {
+            warn!(%error, "failed to look after the keys that stand still; trying again");
+        }
+        if looks.is_multiple_of(LOOKS_A_REPORT)
+            && let Err(error) =
+                hot_keys::store(&process.pool, &process.worker, &process.busiest()).await
+        {
+            debug!(%error, "failed to tell of the busiest keys");
+        }
         if looks.is_multiple_of(LOOKS_A_ROUND)
             && let Err(error) = round(&process, retention_hours).await
         {
@@ -71,6 +90,25 @@ async fn round(process: &Process, retention_hours: u32) -> Result<(), sqlx::Erro
     let settled = process.board.settled_partitions();
     ledger_parts::note_settled(&process.pool, &process.worker, &settled).await?;
     ledger_parts::turn(&process.pool, retention_hours).await?;
-    process.metrics.dead_letters(dead_letters::count_open(&process.pool).await?);
+    process.metrics.dead_letters(&dead_letters::tally(&process.pool).await?);
+    Ok(())
+}
+
+/// Counts what stands still, and reminds the lanes of keys that have been due for long: after a
+/// restart, a lost control message or a killed command nobody else would.
+async fn look_after_keys(process: &Process) -> Result<(), sqlx::Error> {
+    let census = parking::census(&process.pool).await?;
+    process.resting.store(usize::try_from(census.resting).unwrap_or(0), Ordering::Relaxed);
+    process.metrics.census(&census);
+    if census.keys == 0 {
+        return Ok(());
+    }
+    let exchange = format!("{}.writes", process.settings.amqp.prefix);
+    for key in parking::overdue(&process.pool, OVERDUE_AFTER, REMINDERS_MAX).await? {
+        let look = Leaving::Look { exchange: exchange.clone(), key };
+        if process.leaving.try_send(look).is_err() {
+            process.metrics.reply_dropped();
+        }
+    }
     Ok(())
 }

@@ -3,6 +3,7 @@
 mod catalogue;
 mod generations;
 mod housekeeping;
+mod look;
 mod partition;
 mod process;
 pub mod reply;
@@ -11,8 +12,9 @@ pub mod status;
 pub mod turn;
 
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use tokio::sync::mpsc;
@@ -20,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 use uuid::Uuid;
 
+use crate::core::hot::Hot;
 use crate::http;
 use crate::lifecycle::Lifecycle;
 use crate::postgres::{connect, migrate};
@@ -30,8 +33,11 @@ use catalogue::Catalogue;
 pub use process::Process;
 use status::Board;
 
-/// Outcomes that may wait for their way out; beyond it they are dropped, and counted.
-const REPLIES_MAX: usize = 10_000;
+/// Messages that may wait for their way out; beyond it they are dropped, and counted.
+const LEAVING_MAX: usize = 10_000;
+
+/// Counters of busy keys; a key with more than one write in so many is among them.
+const HOT_KEYS_MAX: usize = 512;
 
 /// Runs a worker until a signal, or until it cannot go on.
 pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
@@ -51,7 +57,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
         .await
         .context("check the entities against the database")?;
 
-    let (replies, leaving) = mpsc::channel(REPLIES_MAX);
+    let (exit, leaving) = mpsc::channel(LEAVING_MAX);
     let worker = settings.worker.id.clone().unwrap_or_else(default_id);
     info!(worker, entities = settings.entities.len(), "Starting");
     let process = Arc::new(Process {
@@ -61,7 +67,10 @@ pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
         catalogue,
         board: Board::default(),
         metrics: Metrics::new(),
-        replies,
+        leaving: exit,
+        resting: AtomicUsize::new(0),
+        hot: Mutex::new(Hot::new(HOT_KEYS_MAX)),
+        started: Instant::now(),
     });
 
     let drain = lifecycle.drain();

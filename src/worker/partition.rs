@@ -3,23 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::core::partition::PartitionId;
 use crate::core::rendezvous::score;
-use crate::deliveries::Deliveries;
 use crate::postgres::store::PgStore;
 use crate::rabbit::connection::Connection;
 use crate::rabbit::consumer::Subscription;
 use crate::rabbit::error::BrokerError;
+use crate::store::Store;
 
 use super::process::Process;
 use super::turn::{Ended, Lane};
 
-/// Quiet time after which a partition gives its database connection back.
-const IDLE_MAX: Duration = Duration::from_secs(30);
 /// Pause before a queue is subscribed again.
 const RESUBSCRIBE_AFTER: Duration = Duration::from_secs(1);
 
@@ -43,7 +41,11 @@ impl Partition {
             match self.subscribe().await {
                 Ok(mut subscription) => {
                     self.process.board.subscribed(self.id);
-                    let ended = self.serve(&mut subscription, &mut store).await;
+                    let limits = self.process.limits();
+                    let shell = &*self.process;
+                    let stop = self.stop.clone();
+                    let mut lane = Lane::new(self.id, &mut store, shell, limits, stop);
+                    let ended = lane.serve(&mut subscription).await;
                     // The claim goes first, and the channel is closed, not cancelled.
                     store.release();
                     subscription.close().await;
@@ -68,39 +70,6 @@ impl Partition {
         let priority = score(&self.process.worker, &queue);
         let tag = format!("{}/{}", self.process.worker, self.id);
         Subscription::open(&self.connection, &queue, &tag, amqp.prefetch.get(), priority).await
-    }
-
-    async fn serve(&self, subscription: &mut Subscription, store: &mut PgStore) -> Ended {
-        loop {
-            let first = tokio::select! {
-                biased;
-                () = self.stop.cancelled() => return Ended::Stopped,
-                first = timeout(IDLE_MAX, subscription.next()) => first,
-            };
-            let first = match first {
-                Ok(Some(first)) => first,
-                Ok(None) => return Ended::Gone,
-                Err(_idle) => {
-                    store.release();
-                    continue;
-                }
-            };
-            let mut lane = Lane {
-                partition: self.id,
-                store: &mut *store,
-                shell: &*self.process,
-                limits: self.process.limits(),
-                stop: self.stop.clone(),
-            };
-            let items = lane.collect(subscription, first);
-            if let Err(ended) = lane.finish(subscription, items).await {
-                return ended;
-            }
-            self.process.board.settled(self.id);
-            if store.is_scarce() {
-                store.release();
-            }
-        }
     }
 
     async fn wait_for_database(&self) {

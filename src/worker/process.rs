@@ -1,19 +1,24 @@
 //! What all partitions of a worker share.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use sqlx::PgPool;
 use tokio::sync::mpsc;
+use tracing::warn;
 
 use crate::clock;
 use crate::core::batch::{BatchLimits, Item};
 use crate::core::entity::Entities;
 use crate::core::failure::{Failure, Verdict};
+use crate::core::hot::Hot;
 use crate::core::moment::parse_rfc3339_micros;
+use crate::core::outcome::Outcome;
+use crate::core::parking::{KeyThen, ParkLimits, Waiting};
 use crate::core::partition::PartitionId;
 use crate::core::plan::CommitPlan;
-use crate::rabbit::outcomes::Reply;
+use crate::rabbit::outcomes::Leaving;
 use crate::settings::Settings;
 use crate::telemetry::metrics::Metrics;
 
@@ -21,6 +26,9 @@ use super::catalogue::Catalogue;
 use super::reply;
 use super::status::{Board, Doing};
 use super::turn::Shell;
+
+/// Keys that a worker tells of.
+const BUSIEST_SHOWN: usize = 20;
 
 /// One worker process.
 pub struct Process {
@@ -32,7 +40,12 @@ pub struct Process {
     pub board: Board,
     pub metrics: Metrics,
     /// Bounded; what does not fit is dropped, as WIRE.md allows.
-    pub replies: mpsc::Sender<Reply>,
+    pub leaving: mpsc::Sender<Leaving>,
+    /// Writes that rest in all, as last counted.
+    pub resting: AtomicUsize,
+    /// The busiest keys.
+    pub hot: Mutex<Hot>,
+    pub started: Instant,
 }
 
 impl Process {
@@ -46,9 +59,23 @@ impl Process {
         }
     }
 
+    fn count_keys(&self, items: &[Item]) {
+        let now = self.started.elapsed();
+        let mut hot = self.hot.lock().unwrap_or_else(PoisonError::into_inner);
+        for name in items.iter().filter(|item| !item.is_letter()).filter_map(Item::identity) {
+            hot.count(&name.entity, &name.key, 1, now);
+        }
+    }
+
+    /// The busiest keys of the last minutes: entity, key and writes.
+    pub fn busiest(&self) -> Vec<(String, String, u64)> {
+        let mut hot = self.hot.lock().unwrap_or_else(PoisonError::into_inner);
+        hot.top(BUSIEST_SHOWN, self.started.elapsed())
+    }
+
     fn observe_lag(&self, items: &[Item]) {
         let now = clock::now();
-        for item in items {
+        for item in items.iter().filter(|item| !item.is_letter()) {
             let properties = &item.message.properties;
             let published = match properties.header("published-at") {
                 Some(text) => parse_rfc3339_micros(&text).ok(),
@@ -64,6 +91,24 @@ impl Process {
     }
 }
 
+/// A key that begins to wait is worth a line in the log, with what it waits for; each further try
+/// is not.
+fn log_waits(plan: &CommitPlan) {
+    for change in &plan.keys {
+        let KeyThen::Waits(waiting) = &change.then else { continue };
+        if waiting.tries == 1 {
+            let Waiting { waits_for, why, .. } = waiting;
+            warn!(
+                entity = change.entity,
+                key = change.key,
+                waits_for = waits_for.label(),
+                why,
+                "A key waits; its writes rest in order, other keys go on"
+            );
+        }
+    }
+}
+
 impl Shell for Process {
     fn entities(&self) -> Arc<Entities> {
         self.catalogue.entities()
@@ -73,27 +118,48 @@ impl Shell for Process {
         self.catalogue.refresh().await
     }
 
+    fn park_limits(&self) -> ParkLimits {
+        let park = &self.settings.park;
+        ParkLimits {
+            key_max: park.key_max.get(),
+            room: park.total_max.get().saturating_sub(self.resting.load(Ordering::Relaxed)),
+            wait_max: time::Duration::seconds(park.wait_max_s.get().into()),
+        }
+    }
+
     fn took(&self, partition: PartitionId, deliveries: usize) {
         self.metrics.received(deliveries);
         self.board.took(partition);
     }
 
     fn settled(&self, _: PartitionId, items: &[Item], plan: &CommitPlan, took: Duration) {
-        self.metrics.committed(plan, took);
+        self.metrics.committed(items, plan, took);
+        log_waits(plan);
+        let came: i64 = plan.keys.iter().map(|key| key.rested).sum();
+        // Counted anew every two seconds; until then by what this worker saw.
+        self.resting.fetch_add(usize::try_from(came).unwrap_or(0), Ordering::Relaxed);
         self.observe_lag(items);
+        self.count_keys(items);
         for (item, settled) in items.iter().zip(&plan.settled) {
+            if item.is_letter() && matches!(settled.outcome, Outcome::Parked(_)) {
+                continue;
+            }
             let Some(reply) = reply::reply(item, settled, &self.settings.amqp) else { continue };
-            if self.replies.try_send(reply).is_err() {
+            if self.leaving.try_send(reply).is_err() {
                 self.metrics.reply_dropped();
             }
         }
+    }
+
+    fn rests(&self, partition: PartitionId) {
+        self.board.settled(partition);
     }
 
     fn failed(&self, failure: &Failure, verdict: &Verdict) {
         match verdict {
             Verdict::Bisect => self.metrics.bisected(),
             Verdict::Retry { .. } => self.metrics.retried(failure.cause()),
-            Verdict::Reclaim | Verdict::Reject(_) => {}
+            Verdict::Reclaim | Verdict::Reject(_) | Verdict::Rest(_) => {}
         }
         if *failure == Failure::Superseded {
             self.metrics.fenced();

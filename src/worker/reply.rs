@@ -6,7 +6,7 @@ use time::macros::format_description;
 
 use crate::core::batch::Item;
 use crate::core::plan::Settled;
-use crate::rabbit::outcomes::Reply;
+use crate::rabbit::outcomes::Leaving;
 use crate::settings::Amqp;
 
 /// RabbitMQ's own names for a caller that waits on its connection.
@@ -18,12 +18,12 @@ const MICROSECONDS: &[BorrowedFormatItem<'_>] =
 
 /// The reply that a delivery asks for, if it asks for one that is served: a sender must not make
 /// the worker publish into any queue it likes.
-pub fn reply(item: &Item, settled: &Settled, amqp: &Amqp) -> Option<Reply> {
+pub fn reply(item: &Item, settled: &Settled, amqp: &Amqp) -> Option<Leaving> {
     let properties = &item.message.properties;
     let reply_to = properties.reply_to.as_ref()?;
     let served = reply_to.starts_with(DIRECT_REPLY_TO)
         || amqp.reply_to_prefixes.iter().any(|prefix| reply_to.starts_with(prefix.as_str()));
-    served.then(|| Reply {
+    served.then(|| Leaving::Outcome {
         reply_to: reply_to.clone(),
         correlation_id: properties.correlation_id.clone(),
         body: outcome(item, settled).to_string().into_bytes(),

@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 use crate::core::partition::PartitionId;
 use crate::rabbit::connection::Connection;
 use crate::rabbit::error::BrokerError;
-use crate::rabbit::outcomes::{Replies, Reply};
+use crate::rabbit::outcomes::{Exit, Leaving};
 
 use super::generations;
 use super::partition::Partition;
@@ -30,7 +30,7 @@ const OPENED_AFTER: Duration = Duration::from_millis(300);
 /// Serves until `drain`.
 pub(super) async fn run(
     process: Arc<Process>,
-    mut leaving: mpsc::Receiver<Reply>,
+    mut leaving: mpsc::Receiver<Leaving>,
     drain: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut said = None;
@@ -62,7 +62,7 @@ pub(super) async fn run(
 /// acknowledgements.
 async fn serve(
     process: &Arc<Process>,
-    leaving: &mut mpsc::Receiver<Reply>,
+    leaving: &mut mpsc::Receiver<Leaving>,
     drain: &CancellationToken,
     said: &mut Option<String>,
 ) -> anyhow::Result<()> {
@@ -73,7 +73,7 @@ async fn serve(
     let consuming = Arc::new(consuming.context("connect to the broker")?);
     let publishing = Connection::open(&amqp.url, &name("publish"), answer_max).await;
     let publishing = publishing.context("connect to the broker")?;
-    let replies = Replies::open(&publishing).await.context("open a channel for outcomes")?;
+    let exit = Exit::open(&publishing).await.context("open a channel for outcomes")?;
 
     let Some(queues) = opened(process, &consuming, drain).await? else { return Ok(()) };
     let stop = drain.child_token();
@@ -96,13 +96,13 @@ async fn serve(
     tokio::select! {
         () = watch_consuming => {}
         () = watch_publishing => {}
-        () = forward(process, &replies, leaving) => {}
+        () = forward(process, &exit, leaving) => {}
         () = all_ended(&mut partitions) => {}
     }
     stop.cancel();
     all_ended(&mut partitions).await;
-    while let Ok(reply) = leaving.try_recv() {
-        if replies.send(reply).await.is_err() {
+    while let Ok(message) = leaving.try_recv() {
+        if exit.send(message).await.is_err() {
             process.metrics.reply_dropped();
         }
     }
@@ -137,9 +137,9 @@ fn is_ours(process: &Process, id: PartitionId) -> bool {
         || chosen.iter().any(|partition| i32::from(*partition) == id.partition)
 }
 
-async fn forward(process: &Process, replies: &Replies, leaving: &mut mpsc::Receiver<Reply>) {
-    while let Some(reply) = leaving.recv().await {
-        if replies.send(reply).await.is_err() {
+async fn forward(process: &Process, exit: &Exit, leaving: &mut mpsc::Receiver<Leaving>) {
+    while let Some(message) = leaving.recv().await {
+        if exit.send(message).await.is_err() {
             process.metrics.reply_dropped();
         }
     }

@@ -21,6 +21,8 @@ pub enum Doing {
     Active,
     /// Waits for something that will pass.
     Waiting(String),
+    /// Takes no deliveries until fewer writes rest.
+    Full(String),
     /// Waits for a person.
     Halted(String),
 }
@@ -129,7 +131,7 @@ impl Board {
         missing.extend(read(&self.broker).map(|why| format!("broker: {why}")));
         missing.extend(read(&self.database).map(|why| format!("database: {why}")));
         for status in &self.partitions {
-            if let Doing::Halted(why) = &status.doing {
+            if let Doing::Halted(why) | Doing::Full(why) = &status.doing {
                 missing.push(format!("partition {}: {why}", status.key()));
             }
         }
@@ -148,6 +150,11 @@ impl Board {
             ages.push((*status.key(), age));
         }
         (held, ages)
+    }
+
+    /// How many partitions take no deliveries because too many writes rest.
+    pub fn full(&self) -> usize {
+        self.partitions.iter().filter(|status| matches!(status.doing, Doing::Full(_))).count()
     }
 
     /// Partitions with nothing unsettled, as far as this process can know.

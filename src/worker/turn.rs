@@ -1,25 +1,26 @@
 //! A partition's turn: one batch at a time, from the broker to the database and back.
 //!
-//! Owns: the order of the steps (`Lane::commit`), and carrying out the core's verdicts.
+//! Owns: the order of the steps (`Lane::commit` and `Lane::decide`), and carrying out the core's
+//! verdicts. What rests in the table has its turn in `look`.
 //! Never: decides about a write, or settles what is not committed.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::core::batch::{BatchLimits, Item, Wanted};
+use crate::core::batch::{BatchLimits, Item, Source};
 use crate::core::entity::Entities;
 use crate::core::failure::{Failure, Verdict};
 use crate::core::message::Message;
-use crate::core::outcome::Rejection;
+use crate::core::parking::{KeyThen, ParkLimits};
 use crate::core::partition::PartitionId;
 use crate::core::plan::{CommitPlan, plan};
 use crate::deliveries::{Deliveries, Gone};
-use crate::store::Store;
+use crate::store::{Opening, Store};
 
 use super::status::Doing;
 
@@ -27,6 +28,8 @@ use super::status::Doing;
 /// before the broker's own consumer timeout (30 minutes by default) would take it.
 pub const PATIENCE_MAX: Duration = Duration::from_mins(5);
 
+/// Quiet time after which a partition gives its database connection back.
+const IDLE_MAX: Duration = Duration::from_secs(30);
 /// Claims that a batch may cost before there is a pause in front of the next.
 const RECLAIMS_AT_ONCE: u32 = 2;
 /// That pause.
@@ -38,10 +41,14 @@ pub trait Shell: Send + Sync {
     fn entities(&self) -> Arc<Entities>;
     /// Reads the catalogue again.
     fn refresh(&self) -> impl Future<Output = Result<Arc<Entities>, Failure>> + Send;
+    /// What may rest now.
+    fn park_limits(&self) -> ParkLimits;
     /// A batch of so many deliveries is in hand.
     fn took(&self, partition: PartitionId, deliveries: usize);
     /// A batch is committed and settled.
     fn settled(&self, partition: PartitionId, items: &[Item], plan: &CommitPlan, took: Duration);
+    /// Nothing is in hand.
+    fn rests(&self, partition: PartitionId);
     /// Something went wrong and this is done about it.
     fn failed(&self, failure: &Failure, verdict: &Verdict);
     /// The lane does something else now; returns whether that is news.
@@ -50,7 +57,7 @@ pub trait Shell: Send + Sync {
 
 /// How often a batch failed, by cause: a database that was away for long says nothing about the
 /// race that a write loses afterwards.
-type Attempts = HashMap<&'static str, u32>;
+pub(super) type Attempts = HashMap<&'static str, u32>;
 
 /// Why a lane stopped serving a subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,42 +78,128 @@ impl From<Gone> for Ended {
 
 /// One partition's loop over a subscription.
 pub struct Lane<'a, S, H> {
-    pub partition: PartitionId,
-    pub store: &'a mut S,
-    pub shell: &'a H,
-    pub limits: BatchLimits,
+    pub(super) partition: PartitionId,
+    pub(super) store: &'a mut S,
+    pub(super) shell: &'a H,
+    pub(super) limits: BatchLimits,
     /// Cancelled: finish the batch in hand, take nothing new.
-    pub stop: CancellationToken,
+    pub(super) stop: CancellationToken,
+    /// Keys that control messages named since the last look.
+    pub(super) asked: Vec<String>,
+    /// When the lane looks at what rests.
+    pub(super) look_at: Option<Instant>,
+    /// How long the last batch took: a look may take as long.
+    pub(super) batch_took: Duration,
+    /// A key of the partition waits for a row that somebody holds.
+    pub(super) locked: bool,
+    /// Rows that somebody holds are waited for: only as long as nobody is known to hold one.
+    patient: bool,
 }
 
-impl<S: Store, H: Shell> Lane<'_, S, H> {
-    /// Collects what has arrived, in queue order, behind `first`, up to the limits. There is no
-    /// timer: while one batch commits the next one gathers.
-    pub fn collect(&self, deliveries: &mut impl Deliveries, first: (u64, Message)) -> Vec<Item> {
-        let entities = self.shell.entities();
-        let mut bytes = first.1.body.len();
-        let mut items = vec![Item::new(first.0, first.1, &entities, self.limits)];
-        while items.len() < self.limits.writes_max && bytes < self.limits.bytes_max {
-            let Some((tag, message)) = deliveries.arrived() else { break };
-            bytes = bytes.saturating_add(message.body.len());
-            items.push(Item::new(tag, message, &entities, self.limits));
+/// Deliveries that are committed together.
+pub struct Batch {
+    items: Vec<Item>,
+    /// The newest delivery, a control message or a write.
+    newest: u64,
+}
+
+impl<'a, S: Store, H: Shell> Lane<'a, S, H> {
+    /// A lane that has nothing in hand.
+    pub fn new(
+        partition: PartitionId,
+        store: &'a mut S,
+        shell: &'a H,
+        limits: BatchLimits,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            partition,
+            store,
+            shell,
+            limits,
+            stop,
+            asked: Vec::new(),
+            look_at: None,
+            batch_took: Duration::ZERO,
+            locked: false,
+            patient: true,
         }
-        if self.partition == PartitionId::DEAD {
-            items.iter_mut().for_each(Item::give_up);
-        }
-        self.shell.took(self.partition, items.len());
-        items
     }
 
-    /// Commits and settles `items`, whatever it takes.
-    pub async fn finish(
-        &mut self,
-        deliveries: &impl Deliveries,
-        items: Vec<Item>,
-    ) -> Result<(), Ended> {
-        let mut waiting = VecDeque::from([items]);
+    /// Serves the subscription: a batch of what arrived, then a look at what rests, if it is time.
+    pub async fn serve(&mut self, deliveries: &mut impl Deliveries) -> Ended {
+        loop {
+            let quiet =
+                self.look_at.map_or(IDLE_MAX, |at| at.saturating_duration_since(Instant::now()));
+            let first = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Ended::Stopped,
+                first = timeout(quiet, deliveries.next()) => first,
+            };
+            let turn = match first {
+                Ok(Some(first)) => {
+                    let batch = self.collect(deliveries, first);
+                    self.finish(deliveries, batch).await
+                }
+                Ok(None) => return Ended::Gone,
+                Err(_quiet) if self.look_at.is_some() => Ok(()),
+                Err(_quiet) => {
+                    self.store.release();
+                    continue;
+                }
+            };
+            let turn = match turn {
+                Ok(()) if self.is_time_to_look() => {
+                    let asked = !self.asked.is_empty();
+                    self.look(deliveries, asked).await
+                }
+                turn => turn,
+            };
+            if let Err(ended) = turn {
+                return ended;
+            }
+            self.shell.rests(self.partition);
+            if self.store.is_scarce() {
+                self.store.release();
+            }
+        }
+    }
+
+    /// Collects what has arrived, in queue order, behind `first`, up to the limits. There is no
+    /// timer: while one batch commits the next one gathers.
+    fn collect(&mut self, deliveries: &mut impl Deliveries, first: (u64, Message)) -> Batch {
+        let entities = self.shell.entities();
+        let mut batch = Batch { items: Vec::new(), newest: first.0 };
+        let (mut taken, mut bytes, mut next) = (0, 0_usize, Some(first));
+        while let Some((tag, message)) = next {
+            taken += 1;
+            batch.newest = tag;
+            bytes = bytes.saturating_add(message.body.len());
+            if message.is_look() {
+                self.asked.push(message.routing_key);
+            } else {
+                batch.items.push(Item::new(tag, message, &entities, self.limits));
+            }
+            let full = taken >= self.limits.writes_max || bytes >= self.limits.bytes_max;
+            next = if full { None } else { deliveries.arrived() };
+        }
+        if self.partition == PartitionId::DEAD {
+            batch.items.iter_mut().for_each(Item::give_up);
+        }
+        self.shell.took(self.partition, taken);
+        batch
+    }
+
+    /// Commits and settles a batch, whatever it takes.
+    async fn finish(&mut self, deliveries: &impl Deliveries, batch: Batch) -> Result<(), Ended> {
+        let Batch { items, newest } = batch;
+        let started = Instant::now();
+        self.patient = !self.locked;
+        let unsettled = Some(newest).filter(|newest| last_tag(&items) != Some(*newest));
+        let mut waiting: VecDeque<Vec<Item>> =
+            if items.is_empty() { VecDeque::new() } else { VecDeque::from([items]) };
         let (mut attempts, mut reclaims) = (Attempts::default(), 0);
-        let patience = Instant::now() + PATIENCE_MAX;
+        let patience = started + PATIENCE_MAX;
         while let Some(items) = waiting.front_mut() {
             let Err(failure) = self.step(deliveries, items).await? else {
                 waiting.pop_front();
@@ -119,12 +212,7 @@ impl<S: Store, H: Shell> Lane<'_, S, H> {
             self.shell.failed(&failure, &verdict);
             match verdict {
                 Verdict::Reclaim => {
-                    // A claim is no failure of the batch; but two owners must not take turns.
-                    reclaims += 1;
-                    if reclaims > RECLAIMS_AT_ONCE {
-                        self.wait(&failure, RECLAIM_AFTER, false, patience).await?;
-                    }
-                    self.claim(deliveries, patience).await?;
+                    self.reclaim(deliveries, &failure, &mut reclaims, patience).await?;
                 }
                 Verdict::Retry { after, halt } => {
                     if halt {
@@ -132,17 +220,30 @@ impl<S: Store, H: Shell> Lane<'_, S, H> {
                         self.decode_again(items).await;
                     }
                     self.wait(&failure, after, halt, patience).await?;
+                    if matches!(failure, Failure::ParkFull(_)) {
+                        // Whoever frees a key must be served, or there would never be room.
+                        self.look(deliveries, true).await?;
+                    }
                 }
                 Verdict::Bisect => {
                     bisect(&mut waiting);
-                    attempts.clear();
+                    // Who holds a row still does: there is no need to find out again.
+                    attempts.retain(|cause, _| *cause == Failure::LOCKED);
                 }
                 Verdict::Reject(rejection) => {
-                    reject(items, &rejection);
+                    items.iter_mut().for_each(|item| item.reject(rejection.clone()));
+                    attempts.clear();
+                }
+                Verdict::Rest(obstacle) => {
+                    items.iter_mut().for_each(|item| item.obstacle = Some(obstacle.clone()));
                     attempts.clear();
                 }
             }
         }
+        if let Some(control_message) = unsettled {
+            deliveries.settle_through(control_message).await?;
+        }
+        self.batch_took = started.elapsed();
         if self.shell.does(self.partition, Doing::Active) {
             info!(partition = %self.partition, "Committing");
         }
@@ -156,28 +257,63 @@ impl<S: Store, H: Shell> Lane<'_, S, H> {
         items: &mut [Item],
     ) -> Result<Result<(), Failure>, Ended> {
         let started = Instant::now();
-        if items.iter().any(Item::stale)
-            && let Err(failure) = self.refresh(items).await
-        {
-            return Ok(Err(failure));
-        }
         let plan = match self.commit(items).await {
             Ok(plan) => plan,
             Err(failure) => return Ok(Err(failure)),
         };
-        let last = items.last().map_or(0, |item| item.tag);
-        deliveries.settle_through(last).await?;
+        if let Some(tag) = last_tag(items) {
+            deliveries.settle_through(tag).await?;
+        }
         self.shell.settled(self.partition, items, &plan, started.elapsed());
         Ok(Ok(()))
     }
 
+    /// A batch of deliveries in a transaction that an older epoch cannot commit.
+    async fn commit(&mut self, items: &mut [Item]) -> Result<CommitPlan, Failure> {
+        self.refresh(items).await?;
+        let opening = Opening { patient: self.patient, look: None };
+        let opened = self.store.open(self.partition, &opening).await?;
+        self.locked = opened.locked;
+        self.look_at = opened.due.map(|due| Instant::now() + due);
+        let decided = self.decide(items).await;
+        if matches!(decided, Err(Failure::Locked(_))) {
+            self.patient = false;
+        }
+        decided
+    }
+
     /// The whole promise in three lines: what is known and locked, what is decided, what is stored;
-    /// all in one transaction that an older epoch cannot commit. Only then is anything settled.
-    async fn commit(&mut self, items: &[Item]) -> Result<CommitPlan, Failure> {
-        let loaded = self.store.load(self.partition, &Wanted::of(items)).await?;
-        let plan = plan(items, loaded);
+    /// all in the transaction that is open. Only then is anything settled.
+    pub(super) async fn decide(&mut self, items: &[Item]) -> Result<CommitPlan, Failure> {
+        let loaded = self.store.load(items).await?;
+        let plan = match plan(items, loaded, self.shell.park_limits()) {
+            Ok(plan) => plan,
+            Err(failure) => {
+                self.store.roll_back().await;
+                return Err(failure);
+            }
+        };
         self.store.commit(self.partition, items, &plan).await?;
+        if let Some(pause) = first_pause(&plan) {
+            let at = Instant::now() + pause;
+            self.look_at = Some(self.look_at.map_or(at, |look_at| look_at.min(at)));
+        }
         Ok(plan)
+    }
+
+    /// Claims anew. A claim is no failure of the batch; but two owners must not take turns.
+    pub(super) async fn reclaim(
+        &mut self,
+        deliveries: &impl Deliveries,
+        failure: &Failure,
+        reclaims: &mut u32,
+        patience: Instant,
+    ) -> Result<(), Ended> {
+        *reclaims += 1;
+        if *reclaims > RECLAIMS_AT_ONCE {
+            self.wait(failure, RECLAIM_AFTER, false, patience).await?;
+        }
+        self.claim(deliveries, patience).await
     }
 
     /// Claims, and then proves that the subscription still lives: if it did not, another consumer
@@ -194,30 +330,35 @@ impl<S: Store, H: Shell> Lane<'_, S, H> {
             self.shell.failed(&failure, &verdict);
             let (after, halt) = match verdict {
                 Verdict::Retry { after, halt } => (after, halt),
-                Verdict::Reclaim | Verdict::Bisect | Verdict::Reject(_) => (Duration::ZERO, false),
+                Verdict::Reclaim | Verdict::Bisect | Verdict::Reject(_) | Verdict::Rest(_) => {
+                    (RECLAIM_AFTER, false)
+                }
             };
             self.wait(&failure, after, halt, patience).await?;
         }
         Ok(deliveries.prove_alive().await?)
     }
 
-    async fn wait(
+    pub(super) async fn wait(
         &self,
         failure: &Failure,
         after: Duration,
         halt: bool,
         patience: Instant,
     ) -> Result<(), Ended> {
-        let doing = if halt {
-            Doing::Halted(failure.to_string())
-        } else {
-            Doing::Waiting(failure.to_string())
+        let doing = match (failure, halt) {
+            (_, true) => Doing::Halted(failure.to_string()),
+            (Failure::ParkFull(_), false) => Doing::Full(failure.to_string()),
+            (_, false) => Doing::Waiting(failure.to_string()),
         };
-        if self.shell.does(self.partition, doing) {
-            if halt {
-                error!(partition = %self.partition, error = %failure, "Stopped until somebody mends it");
-            } else {
-                warn!(partition = %self.partition, error = %failure, "Waiting; nothing is lost");
+        if self.shell.does(self.partition, doing.clone()) {
+            let partition = self.partition;
+            match doing {
+                Doing::Halted(why) => error!(%partition, why, "Stopped until somebody mends it"),
+                Doing::Full(why) => {
+                    error!(%partition, why, "Takes no more deliveries; serves operators' requests");
+                }
+                _ => warn!(%partition, why = %failure, "Waiting; nothing is lost"),
             }
         }
         if Instant::now() > patience {
@@ -231,7 +372,10 @@ impl<S: Store, H: Shell> Lane<'_, S, H> {
     }
 
     /// Decodes those refusals again that a fresh catalogue may lift.
-    async fn refresh(&self, items: &mut [Item]) -> Result<(), Failure> {
+    pub(super) async fn refresh(&self, items: &mut [Item]) -> Result<(), Failure> {
+        if !items.iter().any(Item::stale) {
+            return Ok(());
+        }
         let entities = self.shell.refresh().await?;
         for item in items.iter_mut().filter(|item| item.stale()) {
             item.decode_again(&entities, self.limits);
@@ -248,6 +392,13 @@ impl<S: Store, H: Shell> Lane<'_, S, H> {
     }
 }
 
+fn last_tag(items: &[Item]) -> Option<u64> {
+    match items.last()?.source {
+        Source::Delivery(tag) => Some(tag),
+        Source::Letter { .. } => None,
+    }
+}
+
 fn bisect(waiting: &mut VecDeque<Vec<Item>>) {
     if let Some(mut first) = waiting.pop_front() {
         let second = first.split_off(first.len() / 2);
@@ -256,8 +407,11 @@ fn bisect(waiting: &mut VecDeque<Vec<Item>>) {
     }
 }
 
-fn reject(items: &mut [Item], rejection: &Rejection) {
-    for item in items {
-        item.reject(rejection.clone());
-    }
+/// Until the first key is due that the plan lets wait.
+fn first_pause(plan: &CommitPlan) -> Option<Duration> {
+    let pauses = plan.keys.iter().filter_map(|key| match &key.then {
+        KeyThen::Waits(waiting) => Some(waiting.delay().unsigned_abs()),
+        KeyThen::AsBefore | KeyThen::Stopped | KeyThen::GoesOn => None,
+    });
+    pauses.min()
 }

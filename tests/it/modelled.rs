@@ -27,7 +27,8 @@ fn entity_settings() -> String {
     let entity = |spec: &Spec| {
         let guards = "version = 'version'\noccurred_at = 'occurred_at'\ndeleted_at = 'deleted_at'";
         let guards = if spec.guarded { guards } else { "" };
-        format!("[entities.{0}]\ntable = '{0}'\nkey = ['id']\n{guards}\n", spec.name)
+        let on_reject = if spec.parks { "on_reject = 'park'" } else { "" };
+        format!("[entities.{0}]\ntable = '{0}'\nkey = ['id']\n{guards}\n{on_reject}\n", spec.name)
     };
     Spec::ALL.iter().map(entity).collect()
 }
@@ -188,7 +189,7 @@ async fn the_catalogue_describes_the_tables_as_the_simulation_has_them() {
                 version: guard("version"),
                 occurred_at: guard("occurred_at"),
                 deleted_at: guard("deleted_at"),
-                on_reject: OnReject::default(),
+                on_reject: if spec.parks { OnReject::Park } else { OnReject::Continue },
                 fold: Fold::default(),
             };
             (spec.name.to_owned(), settings)

@@ -13,6 +13,8 @@ pub(crate) struct Spec {
     pub(crate) guarded: bool,
     /// It is folded; otherwise its table has a check, `qty >= 0`.
     pub(crate) folds: bool,
+    /// Its later writes rest behind a dead letter.
+    pub(crate) parks: bool,
 }
 
 impl Spec {
@@ -20,15 +22,17 @@ impl Spec {
     pub(crate) const CENTS_MAX: i64 = 999_999_999_999;
 
     /// Every example entity.
-    pub(crate) const ALL: [Self; 4] = [
-        Self { name: "item", guarded: true, folds: true },
-        Self { name: "item_each", guarded: true, folds: false },
-        Self { name: "plain", guarded: false, folds: true },
-        Self { name: "plain_each", guarded: false, folds: false },
+    pub(crate) const ALL: [Self; 6] = [
+        Self { name: "item", guarded: true, folds: true, parks: false },
+        Self { name: "item_each", guarded: true, folds: false, parks: false },
+        Self { name: "park", guarded: true, folds: true, parks: true },
+        Self { name: "park_each", guarded: false, folds: false, parks: true },
+        Self { name: "plain", guarded: false, folds: true, parks: false },
+        Self { name: "plain_each", guarded: false, folds: false, parks: false },
     ];
 
     pub(crate) fn named(name: &str) -> Option<&'static Self> {
-        const ALL: &[Spec; 4] = &Spec::ALL;
+        const ALL: &[Spec; 6] = &Spec::ALL;
         ALL.iter().find(|spec| spec.name == name)
     }
 }
@@ -58,6 +62,7 @@ fn entity(spec: Spec) -> Entity {
         deleted_at: guard("deleted_at"),
         fold: spec.folds,
         user_triggers: false,
+        parks: spec.parks,
     }
 }
 

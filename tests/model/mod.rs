@@ -69,7 +69,7 @@ impl Answer {
         }
     }
 
-    fn rejected(reason: &str) -> Self {
+    pub(crate) fn rejected(reason: &str) -> Self {
         Self::new("rejected", None, Some(reason), None)
     }
 }
@@ -78,7 +78,7 @@ impl Answer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Line {
     pub(crate) answer: Answer,
-    content: Content,
+    pub(crate) content: Content,
 }
 
 /// A dead letter: of a write where entity and write id are usable, else of a message.

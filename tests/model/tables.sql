@@ -10,3 +10,5 @@ create table plain (
     note varchar(10) not null default 'x'
 );
 create table plain_each (like plain including all, check (qty >= 0));
+create table park (like item including all);
+create table park_each (like plain_each including all);

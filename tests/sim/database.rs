@@ -16,6 +16,7 @@ use time::macros::datetime;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::parking::Name;
 use super::tables::{Tables, id};
 
 /// The database's clock at the start of a run.
@@ -28,6 +29,8 @@ pub(crate) enum Lock {
     Row(String, String),
     /// A ledger line that is being inserted.
     Line(Uuid, String),
+    /// A key that stands still.
+    Key(String, String),
 }
 
 /// The name of a session.
@@ -220,6 +223,31 @@ impl Database {
         Ok(*holder == id)
     }
 
+    /// Whether somebody holds a lock.
+    pub(crate) fn is_locked(&self, lock: &Lock) -> bool {
+        self.locks.contains_key(lock)
+    }
+
+    /// Whether any lane is in the middle of a batch.
+    pub(crate) fn is_in_transaction(&self) -> bool {
+        self.sessions.values().any(|session| session.open.is_some())
+    }
+
+    /// Locks the keys of a look, without waiting for any.
+    pub(crate) fn due_keys(
+        &mut self,
+        id: SessionId,
+        lane: PartitionId,
+        asked: &[String],
+    ) -> Vec<Name> {
+        let now = self.now();
+        let Self { tables, locks, .. } = self;
+        tables.due_keys(lane, asked, now, |name| {
+            let lock = Lock::Key(name.0.clone(), name.1.clone());
+            *locks.entry(lock).or_insert(id) == id
+        })
+    }
+
     /// Whether a session is there and can do something in its open transaction.
     pub(crate) fn check(&mut self, id: SessionId) -> Result<(), Failure> {
         let open = self.living(id)?.open;
@@ -234,9 +262,9 @@ impl Database {
         items: &[Item],
         plan: &CommitPlan,
     ) -> Result<(), Failure> {
-        self.tables.commit(items, plan)?;
         let partition = self.sessions.get(&id).and_then(|session| session.open);
         let partition = partition.expect("nothing is committed outside of a transaction");
+        self.tables.commit(partition, items, plan)?;
         self.commits.push(Witnessed {
             partition,
             ours: self.epochs.get(&id).copied().unwrap_or(Epoch(0)),

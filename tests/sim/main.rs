@@ -9,8 +9,14 @@ mod checks;
 #[cfg(test)]
 mod database;
 #[cfg(test)]
+mod history;
+#[cfg(test)]
 #[path = "../model/mod.rs"]
 mod model;
+#[cfg(test)]
+mod operators;
+#[cfg(test)]
+mod parking;
 #[cfg(test)]
 mod process;
 #[cfg(test)]
@@ -40,6 +46,14 @@ fn whatever_happens_each_write_is_applied_once_and_in_order() {
     match number("SEED") {
         Some(seed) => run::run(seed),
         None => (0..number("SEEDS").unwrap_or(SEEDS)).for_each(run::run),
+    }
+}
+
+#[test]
+fn whatever_operators_do_each_key_keeps_its_line() {
+    match number("SEED") {
+        Some(seed) => run::run_with_operators(seed),
+        None => (0..number("SEEDS").unwrap_or(SEEDS)).for_each(run::run_with_operators),
     }
 }
 

@@ -143,12 +143,13 @@ impl Process {
         let why = || "simulated".to_owned();
         self.roll(|dice| {
             let fails = dice.weather.fails;
-            dice.happens(fails).then(|| match dice.below(6) {
+            dice.happens(fails).then(|| match dice.below(7) {
                 0 => Failure::ConnectionLost(why()),
                 1 => Failure::Unavailable(why()),
                 2 => Failure::Locked(why()),
                 3 => Failure::Conflict(why()),
                 4 => Failure::TooMuch(why()),
+                5 => Failure::MissingParent(why()),
                 _ => Failure::RowsDiffer(why()),
             })
         })

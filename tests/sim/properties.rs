@@ -1,12 +1,14 @@
 //! Properties of the core that no example can show: they hold for any list of any messages.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use keylane::core::batch::{BatchLimits, Item, Wanted};
 use keylane::core::entity::Entities;
 use keylane::core::failure::{Failure, Verdict};
 use keylane::core::message::{Message, Properties, escape};
 use keylane::core::outcome::{Outcome, Reason};
+use keylane::core::parking::ParkLimits;
+use keylane::core::partition::PartitionId;
 use keylane::core::plan::{CommitPlan, Loaded, Settled, plan};
 use proptest::prelude::*;
 use serde_json::Value;
@@ -21,6 +23,9 @@ use super::tables::Tables;
 
 const LIMITS: BatchLimits =
     BatchLimits { writes_max: usize::MAX, bytes_max: usize::MAX, body_bytes_max: 10_000 };
+const NOTHING_RESTS: ParkLimits =
+    ParkLimits { key_max: 0, room: 0, wait_max: time::Duration::ZERO };
+const PARTITION: PartitionId = PartitionId { generation: 1, partition: 0 };
 const ALL: &[&str] = &["item", "item_each", "plain", "plain_each"];
 
 /// So many random messages, and the model that has seen them all.
@@ -43,13 +48,13 @@ fn decoded(messages: &[Message], entities: &Entities) -> Vec<Item> {
 }
 
 fn planned(tables: &Tables, items: &[Item], now: OffsetDateTime) -> CommitPlan {
-    plan(items, tables.load(&Wanted::of(items), now))
+    plan(items, tables.load(&Wanted::of(items), now), NOTHING_RESTS).expect("nothing rests")
 }
 
 /// Commits a batch as the loop does: cut in two in queue order where the table refuses a write.
 fn commit(tables: &mut Tables, items: &mut [Item], now: OffsetDateTime) -> Vec<Settled> {
     let plan = planned(tables, items, now);
-    let Err(failure) = tables.commit(items, &plan) else { return plan.settled };
+    let Err(failure) = tables.commit(PARTITION, items, &plan) else { return plan.settled };
     assert!(matches!(failure, Failure::Refused(_)), "{failure}");
     if let Verdict::Reject(rejection) = failure.verdict(1, items.len()) {
         for item in &mut *items {
@@ -151,9 +156,10 @@ proptest! {
             prop_assert_eq!(again.replayed, kept, "{:?}", item);
             prop_assert!(!kept || again.applied_at == first.applied_at);
         }
-        let anonymous = before.dead_letters.iter().filter(|letter| letter.write.is_none()).count();
+        let anonymous = before.dead_letters.iter().filter(|letter| letter.identity.is_none()).count();
         prop_assert_eq!(tables.dead_letters.len(), before.dead_letters.len() + anonymous);
         tables.dead_letters.truncate(before.dead_letters.len());
+        tables.history.truncate(before.history.len());
         prop_assert_eq!(tables, before);
     }
 
@@ -184,8 +190,9 @@ proptest! {
         let (_, tables) = run(head, &[]);
         let items = decoded(tail, &entities);
         let loaded = || tables.load(&Wanted::of(&items), STARTED_AT);
-        let one = plan(&items, loaded());
-        prop_assert_eq!(&one, &plan(&items, loaded()));
+        let planned = || plan(&items, loaded(), NOTHING_RESTS).expect("nothing rests");
+        let one = planned();
+        prop_assert_eq!(&one, &planned());
         prop_assert_eq!(one.settled.len(), items.len());
         let rejected = |at: &usize| matches!(one.settled[*at].outcome, Outcome::Rejected(_));
         prop_assert!(one.dead_letters.iter().all(rejected));
@@ -208,8 +215,8 @@ proptest! {
     fn any_message_gets_an_outcome_that_can_be_stored(message in any_message()) {
         let entities = entities();
         let items = decoded(std::slice::from_ref(&message), &entities);
-        let known = HashMap::new();
-        let plan = plan(&items, Loaded { now: STARTED_AT, known, rows: HashMap::new() });
+        let plan = plan(&items, Loaded::nothing(STARTED_AT), NOTHING_RESTS);
+        let plan = plan.expect("nothing rests");
         prop_assert_eq!(plan.settled.len(), 1);
         for item in &items {
             let stored = message.properties.stored();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use keylane::core::batch::BatchLimits;
 use keylane::core::message::Message;
+use keylane::core::parking::ParkLimits;
 use tokio::time::{Instant, sleep};
 
 use super::broker::Broker;
@@ -13,6 +14,7 @@ use super::database::{Database, STARTED_AT};
 use super::model::entities::entities;
 use super::model::generate::{Generator, Taste};
 use super::model::{Answer, Model};
+use super::operators;
 use super::process::{Dice, Process};
 use super::worker::{Worker, World};
 
@@ -31,6 +33,20 @@ pub(crate) struct Expected {
 /// Runs one seed and checks it.
 pub(crate) fn run(seed: u64) {
     trace(seed);
+}
+
+/// Runs one seed with operators, who decide when a write has its turn, and checks each commit.
+pub(crate) fn run_with_operators(seed: u64) {
+    block_on(simulate(seed, true));
+}
+
+fn block_on<T>(run: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime can be built");
+    runtime.block_on(run)
 }
 
 /// Says which seed failed, however it did, and the last steps before that.
@@ -54,20 +70,12 @@ impl Drop for Said {
 
 /// Runs one seed, checks it and returns all its steps.
 pub(crate) fn trace(seed: u64) -> Vec<String> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime can be built");
-    runtime.block_on(simulate(seed))
+    block_on(simulate(seed, false))
 }
 
-fn expected(seed: u64, partitions: usize, writes: u64) -> Expected {
-    let taste = Taste {
-        entities: &["item", "item_each", "plain", "plain_each"],
-        foreign_ids: partitions == 1,
-        overflows: true,
-    };
+fn expected(seed: u64, entities: &'static [&'static str], writes: u64) -> Expected {
+    // While a write waits, nobody promises anything about its id under another key.
+    let taste = Taste { entities, foreign_ids: false, overflows: true };
     let mut generator = Generator::new(seed, taste);
     let mut expected =
         Expected { messages: Vec::new(), answers: Vec::new(), model: Model::default() };
@@ -80,11 +88,16 @@ fn expected(seed: u64, partitions: usize, writes: u64) -> Expected {
     expected
 }
 
-async fn simulate(seed: u64) -> Vec<String> {
+async fn simulate(seed: u64, operators: bool) -> Vec<String> {
     let mut dice = Dice::new(seed);
     let partitions = if dice.below(3) == 0 { 2 } else { 1 };
     let workers = 1 + dice.below(3);
-    let expected = expected(seed, partitions, 20 + dice.below(100));
+    let entities_used: &[&str] = if operators {
+        &["park", "park_each", "item"]
+    } else {
+        &["item", "item_each", "plain", "plain_each"]
+    };
+    let expected = expected(seed, entities_used, 20 + dice.below(100));
     let upto = |bound| 1 + usize::try_from(bound).expect("it is small");
     let world = World {
         broker: Arc::new(Mutex::new(Broker::new(partitions))),
@@ -98,23 +111,34 @@ async fn simulate(seed: u64) -> Vec<String> {
             bytes_max: upto(dice.below(4_000)),
             body_bytes_max: 10_000,
         },
+        park_limits: ParkLimits {
+            key_max: usize::MAX,
+            room: usize::MAX,
+            wait_max: time::Duration::DAY,
+        },
     };
     let dice = Arc::new(Mutex::new(dice));
     let said = Said { seed, dice: Arc::clone(&dice) };
     let slots = (0..workers).map(|slot| employ(slot, &world, &dice));
     tokio::select! {
         biased;
-        () = publish(&expected, &world, &dice) => {}
+        () = publish(&expected, &world, &dice, operators) => {}
         _ = futures_util::future::join_all(slots) => {}
         () = misfortunes(&world, &dice) => {}
+        () = operators::remind(&world) => {}
+        () = operators::operate(&world, &dice), if operators => {}
     }
-    checks::check(&expected, &world);
+    if operators {
+        checks::check_history(&world);
+    } else {
+        checks::check(&expected, &world);
+    }
     drop(said);
     dice.lock().expect("nobody panics with the dice").trace()
 }
 
 /// Publishes everything, and waits until all of it is settled and every sleeper has woken up.
-async fn publish(expected: &Expected, world: &World, dice: &Mutex<Dice>) {
+async fn publish(expected: &Expected, world: &World, dice: &Mutex<Dice>, operators: bool) {
     let roll = |bound| dice.lock().expect("nobody panics with the dice").below(bound);
     let started = Instant::now();
     for message in &expected.messages {
@@ -126,12 +150,20 @@ async fn publish(expected: &Expected, world: &World, dice: &Mutex<Dice>) {
     sleep(Duration::from_millis(roll(60_000))).await;
     dice.lock().expect("nobody panics with the dice").calm();
     let is_empty = || world.broker.lock().expect("nobody panics with the broker").is_empty();
-    while !is_empty() {
-        sleep(Duration::from_millis(100)).await;
-        assert!(started.elapsed() < RUN_MAX, "everything is settled some day");
+    let is_quiet =
+        || world.database.lock().expect("nobody panics with the database").tables.is_quiet();
+    let free = async {
+        while !is_empty() || !is_quiet() {
+            sleep(Duration::from_millis(100)).await;
+            assert!(started.elapsed() < RUN_MAX, "everything is settled some day");
+        }
+    };
+    tokio::select! {
+        () = free => {}
+        () = operators::set_free(world, dice), if operators => {}
     }
     sleep(THAW).await;
-    assert!(is_empty(), "what is settled stays so");
+    assert!(operators || is_empty(), "what is settled stays so");
     world.database.lock().expect("nobody panics with the database").tick();
 }
 

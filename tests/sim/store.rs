@@ -1,17 +1,20 @@
 //! [`Store`] in memory: what `postgres::store` does, with a simulated server and its misfortunes.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use keylane::core::batch::{Item, Wanted};
 use keylane::core::failure::Failure;
+use keylane::core::parking::{ByKey, Gate};
 use keylane::core::partition::{Epoch, PartitionId};
 use keylane::core::plan::{CommitPlan, Loaded};
 use keylane::core::row::RowChange;
-use keylane::store::Store;
+use keylane::store::{Opened, Opening, Store};
 use tokio::time::{Instant, sleep};
 
 use super::database::{Database, Lock, SessionId};
+use super::parking::Name;
 use super::process::{Doubt, Process};
 
 /// How long a claim waits for an older owner's transaction before it ends that backend.
@@ -26,24 +29,28 @@ pub(crate) struct MemoryStore {
     pub(crate) process: Process,
     session: Option<(SessionId, Epoch)>,
     rows_differed: u32,
+    /// Of the open transaction: some key stood still when it began.
+    stands_still: bool,
+    /// Of the open transaction: the keys that it looks at.
+    looked_at: Vec<Name>,
 }
 
 impl MemoryStore {
     pub(crate) fn new(database: Arc<Mutex<Database>>, process: Process) -> Self {
-        Self { database, process, session: None, rows_differed: 0 }
+        Self {
+            database,
+            process,
+            session: None,
+            rows_differed: 0,
+            stands_still: false,
+            looked_at: Vec::new(),
+        }
     }
 
     fn server(&self) -> MutexGuard<'_, Database> {
         let mut server = self.database.lock().expect("nobody panics with the database");
         server.tick();
         server
-    }
-
-    /// Gives the connection back, between batches.
-    pub(crate) fn release(&mut self) {
-        if let Some((session, _)) = self.session.take() {
-            self.server().close(session);
-        }
     }
 
     fn misfortune(&mut self) -> Result<(), Failure> {
@@ -83,34 +90,93 @@ impl MemoryStore {
         Ok(())
     }
 
-    async fn try_load(
+    async fn try_open(
         &mut self,
         session: (SessionId, Epoch),
         partition: PartitionId,
-        wanted: &Wanted,
-    ) -> Result<Loaded, Failure> {
-        self.process.step("load").await;
+        opening: &Opening,
+    ) -> Result<Opened, Failure> {
+        self.process.step("open").await;
         self.server().begin(session.0, partition, session.1)?;
+        let now = self.server().now();
+        let due = self.server().tables.due(partition);
+        let due = due.map(|at| (at - now).try_into().unwrap_or_default());
+        let quiet = self.server().tables.is_quiet();
+        self.stands_still = !quiet;
+        self.looked_at.clear();
+        let mut opened = Opened { due, ..Opened::default() };
         self.process.step("fence held").await;
+        if let Some(look) = opening.look.as_ref().filter(|_| self.stands_still) {
+            self.server().check(session.0)?;
+            let names = self.server().due_keys(session.0, partition, &look.keys);
+            opened.letters = self.server().tables.take(&names, look.letters_max);
+            opened.more = opened.letters.len() >= look.letters_max;
+            opened.keys = names.len();
+            self.looked_at = names;
+            self.process.step("keys held").await;
+        }
+        Ok(opened)
+    }
+
+    async fn try_load(&mut self, session: SessionId, items: &[Item]) -> Result<Loaded, Failure> {
+        self.process.step("load").await;
+        self.server().check(session)?;
         self.misfortune()?;
+        let gates = self.gates(session, items).await?;
+        let wanted = Wanted::of(items);
         for (entity, rows) in &wanted.rows {
             for key in &rows.keys {
                 let name = (entity.clone(), key.as_str().to_owned());
                 // What is not there cannot be locked.
                 if self.server().tables.rows.contains_key(&name) {
-                    self.lock(session.0, Lock::Row(name.0, name.1)).await?;
+                    self.lock(session, Lock::Row(name.0, name.1)).await?;
                 }
             }
         }
         self.process.step("rows locked").await;
-        self.server().check(session.0)?;
+        self.server().check(session)?;
         let server = self.server();
-        Ok(server.tables.load(wanted, server.now()))
+        let mut loaded = server.tables.load(&wanted, server.now());
+        for (id, resting) in server.tables.resting(items, &gates) {
+            loaded.known.entry(id).or_default().push(resting);
+        }
+        loaded.gates = gates;
+        Ok(loaded)
+    }
+
+    /// The keys that stand still: of a look those that it holds, else those of the deliveries.
+    async fn gates(&self, session: SessionId, items: &[Item]) -> Result<ByKey<Gate>, Failure> {
+        let mut gates = ByKey::default();
+        if !self.stands_still {
+            return Ok(gates);
+        }
+        for name in &self.looked_at {
+            let gate = self.server().tables.gate(name).expect("it is held");
+            gates.insert(&name.0, &name.1, Gate { looked_at: true, ..gate });
+        }
+        if self.looked_at.is_empty() {
+            let names = items.iter().filter_map(Item::identity);
+            let names: BTreeSet<Name> =
+                names.map(|it| (it.entity.clone(), it.key.clone())).collect();
+            for name in names {
+                if self.server().tables.gate(&name).is_none() {
+                    continue;
+                }
+                self.lock(session, Lock::Key(name.0.clone(), name.1.clone())).await?;
+                // It may have become free while we waited.
+                let gate = self.server().tables.gate(&name);
+                if let Some(gate) = gate {
+                    gates.insert(&name.0, &name.1, gate);
+                }
+            }
+        }
+        Ok(gates)
     }
 
     async fn try_commit(
         &mut self,
         session: SessionId,
+        partition: PartitionId,
         items: &[Item],
         plan: &CommitPlan,
     ) -> Result<(), Failure> {
@@ -127,10 +193,13 @@ impl MemoryStore {
         for identity in plan.ledger.iter().filter_map(|at| items.get(*at)?.identity()) {
             self.lock(session, Lock::Line(identity.id, identity.key.clone())).await?;
         }
+        for change in &plan.keys {
+            self.lock(session, Lock::Key(change.entity.clone(), change.key.clone())).await?;
+        }
         self.process.step("rows written").await;
         self.server().check(session)?;
         if let Some(doubt) = self.process.doubt() {
-            self.leave_in_doubt(session, doubt, items, plan)?;
+            self.leave_in_doubt(session, partition, doubt, items, plan)?;
             return Err(Failure::ConnectionLost("the end of COMMIT is unknown".to_owned()));
         }
         self.server().commit(session, items, plan)?;
@@ -142,12 +211,13 @@ impl MemoryStore {
     fn leave_in_doubt(
         &self,
         session: SessionId,
+        partition: PartitionId,
         doubt: Doubt,
         items: &[Item],
         plan: &CommitPlan,
     ) -> Result<(), Failure> {
         let mut server = self.server();
-        server.tables.clone().commit(items, plan)?;
+        server.tables.clone().commit(partition, items, plan)?;
         server.doubts += 1;
         match doubt {
             Doubt::Aborted => server.close(session),
@@ -184,9 +254,20 @@ impl Store for MemoryStore {
         Ok(epoch)
     }
 
-    async fn load(&mut self, partition: PartitionId, wanted: &Wanted) -> Result<Loaded, Failure> {
+    async fn open(&mut self, partition: PartitionId, opening: &Opening) -> Result<Opened, Failure> {
         let Some(session) = self.session.take() else { return Err(Failure::Unclaimed) };
-        match self.try_load(session, partition, wanted).await {
+        match self.try_open(session, partition, opening).await {
+            Ok(opened) => {
+                self.session = Some(session);
+                Ok(opened)
+            }
+            Err(failure) => Err(self.fail(session, failure)),
+        }
+    }
+
+    async fn load(&mut self, items: &[Item]) -> Result<Loaded, Failure> {
+        let Some(session) = self.session.take() else { return Err(Failure::Unclaimed) };
+        match self.try_load(session.0, items).await {
             Ok(loaded) => {
                 self.session = Some(session);
                 Ok(loaded)
@@ -197,17 +278,33 @@ impl Store for MemoryStore {
 
     async fn commit(
         &mut self,
-        _partition: PartitionId,
+        partition: PartitionId,
         items: &[Item],
         plan: &CommitPlan,
     ) -> Result<(), Failure> {
         let Some(session) = self.session.take() else { return Err(Failure::Unclaimed) };
-        match self.try_commit(session.0, items, plan).await {
+        match self.try_commit(session.0, partition, items, plan).await {
             Ok(()) => {
                 self.session = Some(session);
                 Ok(())
             }
             Err(failure) => Err(self.fail(session, failure)),
         }
+    }
+
+    async fn roll_back(&mut self) {
+        if let Some((session, _)) = self.session {
+            self.server().rollback(session);
+        }
+    }
+
+    fn release(&mut self) {
+        if let Some((session, _)) = self.session.take() {
+            self.server().close(session);
+        }
+    }
+
+    fn is_scarce(&self) -> bool {
+        self.process.roll(|dice| dice.below(8)) == 0
     }
 }

@@ -3,19 +3,24 @@
 //! Owns: what `postgres::rows`, `ledger` and `dead_letters` do, in memory: all or nothing.
 //! Never: waits, or knows who is asking.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use keylane::core::batch::{Item, Wanted};
+use keylane::core::batch::{Item, Source, Wanted};
 use keylane::core::column::ColumnType;
 use keylane::core::entity::{Column, Entity};
 use keylane::core::failure::Failure;
-use keylane::core::fingerprint::{Fingerprint, ledger_id};
+use keylane::core::fingerprint::ledger_id;
 use keylane::core::message::Message;
 use keylane::core::outcome::Outcome;
+use keylane::core::partition::PartitionId;
 use keylane::core::plan::{CommitPlan, Loaded, Recorded, Round};
 use keylane::core::row::{Image, Row, RowChange, Value};
+use keylane::core::write::Identity;
 use time::OffsetDateTime;
 use uuid::Uuid;
+
+use super::history::Event;
+use super::parking::{ParkedKey, state};
 
 /// A row of a user's table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,18 +40,18 @@ pub(crate) struct Line {
     pub(crate) recorded: Recorded,
 }
 
-/// A dead letter.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A dead letter; its id is its place in the table, from 1.
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Letter {
-    /// Entity, key, write id; with the fingerprint it is there once.
-    pub(crate) write: Option<((String, String, String), Fingerprint)>,
+    pub(crate) identity: Option<Identity>,
     pub(crate) reason: &'static str,
-    pub(crate) routing_key: String,
-    pub(crate) body: Vec<u8>,
+    pub(crate) state: &'static str,
+    pub(crate) stops: bool,
+    pub(crate) message: Message,
 }
 
 /// All tables.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Tables {
     /// By entity and key.
     pub(crate) rows: BTreeMap<(String, String), Stored>,
@@ -56,12 +61,16 @@ pub(crate) struct Tables {
     /// Ledger ids and keys in the order in which they were committed.
     pub(crate) committed: Vec<(Uuid, String)>,
     pub(crate) dead_letters: Vec<Letter>,
+    /// By entity and key.
+    pub(crate) parked: BTreeMap<(String, String), ParkedKey>,
+    /// Everything that was decided, in the order of the commits.
+    pub(crate) history: Vec<Event>,
 }
 
 impl Tables {
     /// What is wanted, as it stands.
     pub(crate) fn load(&self, wanted: &Wanted, now: OffsetDateTime) -> Loaded {
-        let mut loaded = Loaded { now, known: HashMap::new(), rows: HashMap::new() };
+        let mut loaded = Loaded::nothing(now);
         for id in &wanted.ids {
             let lines = self.ledger.range((*id, String::new())..).take_while(|(at, _)| at.0 == *id);
             let lines: Vec<_> = lines.map(|(_, line)| line.recorded.clone()).collect();
@@ -92,7 +101,12 @@ impl Tables {
     }
 
     /// Stores a plan, all or nothing.
-    pub(crate) fn commit(&mut self, items: &[Item], plan: &CommitPlan) -> Result<(), Failure> {
+    pub(crate) fn commit(
+        &mut self,
+        partition: PartitionId,
+        items: &[Item],
+        plan: &CommitPlan,
+    ) -> Result<(), Failure> {
         let mut next = self.clone();
         for round in &plan.rounds {
             next.write(round)?;
@@ -112,7 +126,8 @@ impl Tables {
             };
             let name = (identity.id, identity.key.clone());
             next.committed.push(name.clone());
-            if next.ledger.insert(name, line).is_some() {
+            let replaces = matches!(item.source, Source::Letter { .. });
+            if next.ledger.insert(name, line).is_some() && !replaces {
                 return Err(Failure::LedgerDiffers);
             }
         }
@@ -120,24 +135,28 @@ impl Tables {
             let (item, outcome) = at(items, plan, *position);
             next.bury(item, outcome);
         }
+        next.note(items, plan);
+        next.letters_decided(items, plan);
+        next.keys_go_on(partition, items, plan);
         *self = next;
         Ok(())
     }
 
+    /// A write is there once, however often it is delivered.
     fn bury(&mut self, item: &Item, outcome: &Outcome) {
-        let write = item.identity().map(|identity| {
-            let name = (identity.entity.clone(), identity.key.clone(), identity.write_id.clone());
-            (name, identity.fingerprint)
-        });
-        let is_there = |letter: &Letter| letter.write.is_some() && letter.write == write;
+        let identity = item.identity().cloned();
+        let is_there = |letter: &Letter| identity.is_some() && letter.identity == identity;
         if self.dead_letters.iter().any(is_there) {
             return;
         }
+        let stops =
+            matches!(outcome, Outcome::Rejected(rejection) if item.stops_its_key(rejection.reason));
         self.dead_letters.push(Letter {
-            write,
             reason: outcome.reason().expect("a dead letter has a reason"),
-            routing_key: item.message.routing_key.clone(),
-            body: item.message.body.clone(),
+            state: state(outcome),
+            stops,
+            message: item.message.clone(),
+            identity,
         });
     }
 
@@ -177,7 +196,11 @@ pub(crate) fn id(message: &Message) -> Option<Uuid> {
     Some(ledger_id(entity, message.properties.message_id.as_deref()?))
 }
 
-fn at<'a>(items: &'a [Item], plan: &'a CommitPlan, position: usize) -> (&'a Item, &'a Outcome) {
+pub(crate) fn at<'a>(
+    items: &'a [Item],
+    plan: &'a CommitPlan,
+    position: usize,
+) -> (&'a Item, &'a Outcome) {
     let settled = plan.settled.get(position).expect("every item is settled");
     (items.get(position).expect("positions are those of items"), &settled.outcome)
 }

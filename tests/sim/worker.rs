@@ -6,12 +6,13 @@ use std::time::Duration;
 use keylane::core::batch::{BatchLimits, Item};
 use keylane::core::entity::Entities;
 use keylane::core::failure::{Failure, Verdict};
+use keylane::core::parking::ParkLimits;
 use keylane::core::partition::PartitionId;
 use keylane::core::plan::{CommitPlan, Settled};
-use keylane::deliveries::Deliveries;
+use keylane::store::Store;
 use keylane::worker::status::Doing;
-use keylane::worker::turn::{Ended, Lane, Shell};
-use tokio::time::{sleep, timeout};
+use keylane::worker::turn::{Lane, Shell};
+use tokio::time::sleep;
 
 use super::broker::{Broker, Subscription};
 use super::database::Database;
@@ -29,6 +30,7 @@ pub(crate) struct World {
     pub(crate) partitions: usize,
     pub(crate) prefetch: usize,
     pub(crate) limits: BatchLimits,
+    pub(crate) park_limits: ParkLimits,
 }
 
 /// One incarnation of a worker.
@@ -51,50 +53,16 @@ impl Worker {
             self.process.step("subscribe").await;
             let mut subscription = Subscription::open(&self.world, &self.process, queue);
             self.process.step("subscribed").await;
-            self.consume(queue, &mut subscription, &mut store).await;
+            let partition = i32::try_from(queue).expect("there are few partitions");
+            let partition = PartitionId { generation: 1, partition };
+            let (limits, stop) = (self.world.limits, self.process.stop.clone());
+            let ended =
+                Lane::new(partition, &mut store, self, limits, stop).serve(&mut subscription).await;
+            self.process.roll(|dice| dice.note(&format!("{} {ended:?}", self.process.id)));
             store.release();
             self.process.step("released").await;
             subscription.close();
             sleep(Duration::from_secs(1)).await;
-        }
-    }
-
-    async fn consume(
-        &self,
-        queue: usize,
-        subscription: &mut Subscription,
-        store: &mut MemoryStore,
-    ) -> Ended {
-        let partition = i32::try_from(queue).expect("there are few partitions");
-        loop {
-            let first = tokio::select! {
-                biased;
-                () = self.process.stop.cancelled() => return Ended::Stopped,
-                first = timeout(Duration::from_secs(30), subscription.next()) => first,
-            };
-            self.process.step("delivered").await;
-            let first = match first {
-                Ok(Some(first)) => first,
-                Ok(None) => return Ended::Gone,
-                Err(_idle) => {
-                    store.release();
-                    continue;
-                }
-            };
-            let mut lane = Lane {
-                partition: PartitionId { generation: 1, partition },
-                store: &mut *store,
-                shell: self,
-                limits: self.world.limits,
-                stop: self.process.stop.clone(),
-            };
-            let items = lane.collect(subscription, first);
-            if let Err(ended) = lane.finish(subscription, items).await {
-                return ended;
-            }
-            if self.process.roll(|dice| dice.below(8)) == 0 {
-                store.release();
-            }
         }
     }
 }
@@ -112,11 +80,20 @@ impl Shell for Worker {
         }
     }
 
+    fn park_limits(&self) -> ParkLimits {
+        self.world.park_limits
+    }
+
+    fn rests(&self, _partition: PartitionId) {}
+
     fn took(&self, _partition: PartitionId, _deliveries: usize) {}
 
     fn settled(&self, _partition: PartitionId, items: &[Item], plan: &CommitPlan, _took: Duration) {
         let mut answers = self.world.answers.lock().expect("nobody panics with the answers");
         for (item, settled) in items.iter().zip(&plan.settled) {
+            if item.is_letter() && settled.outcome.label() == "parked" {
+                continue;
+            }
             let number = item.message.properties.correlation_id.as_deref();
             let number = number.and_then(|number| number.parse().ok());
             answers.push((number.expect("each message has a number"), settled.clone()));

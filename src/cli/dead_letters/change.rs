@@ -10,7 +10,7 @@ use sqlx::PgConnection;
 use super::filter::FilterArgs;
 use super::{bounded, unknown};
 use crate::cli::actor::ActorArgs;
-use crate::cli::confirm::ask;
+use crate::cli::confirm::{Answer, ask};
 use crate::cli::output;
 use crate::operate::chain;
 use crate::operate::dead_letters::Filter;
@@ -68,9 +68,9 @@ pub async fn run(
     }
     if count > 1 && !yes {
         match ask(&format!("{label} {count} dead letters?"))? {
-            Some(true) => {}
-            Some(false) => bail!("nothing was changed"),
-            None => bail!(
+            Answer::Yes => {}
+            Answer::No => bail!("nothing was changed"),
+            Answer::Nobody => bail!(
                 "{count} dead letters match; add --yes to {label} all of them, or --dry-run to \
                  see what they are; nothing was changed"
             ),

@@ -7,6 +7,7 @@ pub mod export;
 pub mod filter;
 pub mod import;
 pub mod list;
+pub mod replay;
 pub mod show;
 pub mod stats;
 
@@ -41,6 +42,8 @@ pub enum Command {
     Export(export::Args),
     /// Take in what `export` wrote: all of it, or nothing
     Import(import::Args),
+    /// Try dead letters again, each in the order of its key
+    Replay(Box<replay::Args>),
 }
 
 /// Runs one of them.
@@ -58,6 +61,7 @@ pub async fn run(
         Command::Edit(args) => edit::run(settings, args, out).await,
         Command::Export(args) => export::run(settings, args, out).await,
         Command::Import(args) => import::run(settings, args).await,
+        Command::Replay(args) => Box::pin(replay::run(settings, *args, out)).await,
     }
 }
 

@@ -22,7 +22,7 @@ use self::queries::{ColumnRow, IndexRow, TableRow};
 use self::table::{Described, Table};
 use self::types::Types;
 use crate::core::entity::{Column, Entities, Entity};
-use crate::settings::{EntitySettings, Fold};
+use crate::settings::{EntitySettings, Fold, OnReject};
 
 /// Why the configured entities cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -133,6 +133,7 @@ fn entity(table: &Table<'_>) -> Entity {
         deleted_at: settings.deleted_at.clone(),
         fold: settings.fold == Fold::Always || obstacle.is_none(),
         user_triggers: table.row.has_triggers,
+        parks: settings.on_reject == OnReject::Park,
     };
     // Also with `always`: a sum cannot be folded onto a default that only the database computes.
     entity.fold &= entity.has_constant_numbers();

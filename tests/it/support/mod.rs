@@ -1,5 +1,6 @@
 //! What the tests share.
 
+pub(crate) mod cli;
 mod database;
 pub(crate) mod entities;
 pub(crate) mod http;
@@ -12,6 +13,7 @@ pub(crate) mod servers;
 pub(crate) mod wait;
 pub(crate) mod worker;
 
+pub(crate) use cli::Cli;
 pub(crate) use database::database;
 pub(crate) use operator::Operator;
 pub(crate) use scene::Scene;
