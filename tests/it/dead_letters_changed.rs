@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::dead_letters::{id_of, rejected};
-use crate::support::{Operator, Scene, entities};
+use crate::support::{Operator, Scene, entities, wait, write};
 
 /// Runs `edit` of a dead letter.
 async fn edit(operator: &Operator, id: &str, more: &[&str]) -> (String, String) {
@@ -224,4 +224,37 @@ async fn more_than_a_transaction_takes_is_discarded_in_several_and_noted_once() 
         (&actions[0]["count"], &actions[0]["result"]),
         (&json!(2500), &json!("2500 discarded"))
     );
+}
+
+#[tokio::test]
+async fn a_key_goes_on_when_what_stops_it_is_discarded() {
+    let parking = [entities::ITEM, "on_reject = 'park'\n"].concat();
+    let scene = Scene::new(entities::ITEMS, &parking).await;
+    let _worker = scene.worker().await;
+    let operator = Operator::new(&scene);
+    let mut sender = scene.sender().await;
+    let stock =
+        |id: &str, stock: &str| write("item.upsert", "k", id, &format!(r#"{{"stock":{stock}}}"#));
+    let writes = [stock("w1", "\"many\""), stock("w2", "2"), stock("w3", "3")];
+    sender.send(&writes).await;
+    let resting = "select count(*) from keylane.dead_letters where state = 'parked'";
+    wait::until_equal(wait::SOON, "parked writes", 2, async || scene.number(resting).await).await;
+    let w1 = id_of(&scene, "w1").await;
+    let shown = operator.json(&["dead-letters", "show", &w1]).await;
+    assert_eq!((&shown["behind"]["count"], &shown["stops"]), (&json!(2), &json!(true)));
+
+    let w3 = id_of(&scene, "w3").await;
+    operator.run(&["dead-letters", "edit", &w3, "--because", "x", "--set", "stock=4"]).await;
+    let w2 = id_of(&scene, "w2").await;
+    operator.run(&["dead-letters", "discard", &w2, "--because", "not this one"]).await;
+    assert_eq!(scene.number("select count(*) from items").await, 0, "it stands still");
+    let (_, talk) = operator.run(&["dead-letters", "discard", &w1, "--because", "typo"]).await;
+    assert_eq!(talk, "discarded 1\n");
+    let free = "select count(*) from keylane.parked_keys";
+    wait::until_equal(wait::SOON, "keys that stand still", 0, async || scene.number(free).await)
+        .await;
+    let row = "select stock, version from items";
+    assert_eq!(scene.rows(row).await, [json!({"stock": 4, "version": 1})]);
+    let repeat = sender.outcome(writes[1].clone()).await;
+    assert_eq!((&repeat["reason"], &repeat["replayed"]), (&json!("discarded"), &json!(true)));
 }

@@ -1,24 +1,22 @@
-//! The command line as an operator uses it.
+//! The command line as an operator uses it, who is called ada.
 
 use std::fs;
-use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::Scene;
-use super::servers::blocking;
+use super::cli::{Cli, Said};
 
-/// The command line, with the settings of a scene.
+/// Whoever asks and decides.
 pub(crate) struct Operator {
+    cli: Cli,
     pub dir: TempDir,
 }
 
 impl Operator {
     pub(crate) fn new(scene: &Scene) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("keylane.toml"), scene.config()).unwrap();
-        Self { dir }
+        Self { cli: Cli::new(scene), dir: tempfile::tempdir().unwrap() }
     }
 
     /// A file of the operator's.
@@ -28,20 +26,15 @@ impl Operator {
         path.to_str().unwrap().to_owned()
     }
 
-    async fn output(&self, args: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_keylane"));
-        command.arg("--config").arg(self.dir.path().join("keylane.toml")).args(args);
-        command.env("KEYLANE_OPERATOR", "ada").stdin(Stdio::null());
-        command.env_remove("VISUAL").env("EDITOR", "sed -i s/many/9/");
-        blocking(move || command.output().unwrap()).await
+    async fn said(&self, args: &[&str]) -> Said {
+        let editor = [("EDITOR", "sed -i s/many/9/"), ("VISUAL", "")];
+        self.cli.run_with(args, &[&[("KEYLANE_OPERATOR", "ada")], &editor[..]].concat()).await
     }
 
     /// Standard output and standard error of a command that does what it is asked.
     pub(crate) async fn run(&self, args: &[&str]) -> (String, String) {
-        let output = self.output(args).await;
-        let talk = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(0), "{args:?}: {talk}");
-        (String::from_utf8(output.stdout).unwrap(), talk)
+        let said = self.said(args).await.ended(0);
+        (said.out, said.error)
     }
 
     pub(crate) async fn json(&self, args: &[&str]) -> Value {
@@ -51,9 +44,6 @@ impl Operator {
 
     /// What a command says that fails with this code.
     pub(crate) async fn fails(&self, code: i32, args: &[&str]) -> String {
-        let output = self.output(args).await;
-        let talk = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(code), "{args:?}: {talk}");
-        talk
+        self.said(args).await.ended(code).error
     }
 }
