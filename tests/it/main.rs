@@ -15,6 +15,8 @@
 mod batches;
 mod catalogue;
 mod changes;
+mod dead_letters;
+mod dead_letters_changed;
 mod kills;
 mod metrics;
 #[path = "../model/mod.rs"]
