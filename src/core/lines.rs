@@ -123,10 +123,12 @@ impl Lines {
             touched.map(|(entity, key, line)| ((entity, key), line)).collect();
         sorted
             .into_iter()
-            .map(|((entity, key), line)| {
-                KeyChange { entity, key, rested: line.rested, then: line.then }
+            .map(|((entity, key), line)| KeyChange {
+                entity,
+                key,
+                rested: line.rested,
+                then: line.then,
             })
             .collect()
     }
 }
-

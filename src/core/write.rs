@@ -113,9 +113,8 @@ pub type Decoded = Result<Write, Box<Refused>>;
 
 /// Decodes `message`; a body above `body_bytes_max` bytes is refused.
 pub fn decode(message: &Message, entities: &Entities, body_bytes_max: usize) -> Decoded {
-    let anonymous = |rejection| {
-        Box::new(Refused { identity: None, rejection, stale: false, parks: false })
-    };
+    let anonymous =
+        |rejection| Box::new(Refused { identity: None, rejection, stale: false, parks: false });
     let properties = &message.properties;
     let write_id = write_id(properties.message_id.as_deref()).map_err(anonymous)?;
     let (entity, change) = kind(properties.kind.as_deref()).map_err(anonymous)?;

@@ -48,7 +48,9 @@ pub(super) async fn insert(
         .bind(identities().map(|id| id.map(|id| id.write_id.as_str())).collect::<Vec<_>>())
         .bind(identities().map(|id| id.map(|id| id.fingerprint.as_slice())).collect::<Vec<_>>())
         .bind(outcomes().map(parking::state).collect::<Vec<_>>())
-        .bind(letters.iter().map(|(item, outcome)| parking::stops(item, outcome)).collect::<Vec<_>>())
+        .bind(
+            letters.iter().map(|(item, outcome)| parking::stops(item, outcome)).collect::<Vec<_>>(),
+        )
         .bind(outcomes().map(Outcome::reason).collect::<Vec<_>>())
         .bind(outcomes().map(|outcome| outcome.detail().map(parking::storable)).collect::<Vec<_>>())
         .bind(outcomes().map(Outcome::pointer).collect::<Vec<_>>())

@@ -322,11 +322,7 @@ impl Store for PgStore {
         }
     }
 
-    async fn open(
-        &mut self,
-        partition: PartitionId,
-        opening: &Opening,
-    ) -> Result<Opened, Failure> {
+    async fn open(&mut self, partition: PartitionId, opening: &Opening) -> Result<Opened, Failure> {
         let Some(mut session) = self.session.take() else { return Err(Failure::Unclaimed) };
         let opened = Self::try_open(&mut session, partition, opening);
         let opened = timeout(self.answer_max, opened).await;

@@ -49,10 +49,10 @@ fn every_wrong_setting_is_complained_about_by_its_path() {
         ("worker.partitions = [0, 999]", &[]),
         ("worker.partitions = [1000]", &[("worker.partitions", "0 to 999")]),
         ("park = { key_max = 1000000, total_max = 1000000, wait_max_s = 86400 }", &[]),
-        ("park.key_max = 1000001", &[
-            ("park.key_max", "at most 1000000"),
-            ("park.total_max", "at least park.key_max"),
-        ]),
+        (
+            "park.key_max = 1000001",
+            &[("park.key_max", "at most 1000000"), ("park.total_max", "at least park.key_max")],
+        ),
         ("park.wait_max_s = 86401", &[("park.wait_max_s", "a day")]),
         ("ledger.retention_hours = 87600", &[]),
         ("ledger.retention_hours = 87601", &[("ledger.retention_hours", "ten years")]),

@@ -42,11 +42,17 @@ pub const HELP: &[(&str, &str)] = &[
     ("keylane_retries_total", "Batches tried again, by cause"),
     ("keylane_bisections_total", "Batches cut in two"),
     ("keylane_dead_letters_total", "Dead letters written, by reason"),
-    ("keylane_dead_letters", "Dead letters in the table that are open, by entity, reason and state"),
+    (
+        "keylane_dead_letters",
+        "Dead letters in the table that are open, by entity, reason and state",
+    ),
     ("keylane_dead_letters_oldest_seconds", "Age of the oldest open dead letter, by state"),
     ("keylane_parked_keys", "Keys that stand still"),
     ("keylane_paused_keys", "Keys that an operator paused"),
-    ("keylane_waiting_keys", "Keys whose writes are tried again by themselves, by what they wait for"),
+    (
+        "keylane_waiting_keys",
+        "Keys whose writes are tried again by themselves, by what they wait for",
+    ),
     ("keylane_parked_writes", "Writes that rest among the dead letters"),
     ("keylane_letters_total", "Dead letters and resting writes decided from the table, by outcome"),
     ("keylane_replies_dropped_total", "Outcomes that could not be sent to reply_to"),
@@ -238,10 +244,7 @@ impl Metrics {
         gauge!("keylane_parked_keys").set(count(census.keys));
         gauge!("keylane_paused_keys").set(count(census.paused));
         gauge!("keylane_parked_writes").set(count(census.resting));
-        let waiting = [
-            (WaitsFor::Parent, census.for_parents),
-            (WaitsFor::Lock, census.for_locks),
-        ];
+        let waiting = [(WaitsFor::Parent, census.for_parents), (WaitsFor::Lock, census.for_locks)];
         for (waits_for, keys) in waiting {
             gauge!("keylane_waiting_keys", "for" => waits_for.label()).set(count(keys));
         }

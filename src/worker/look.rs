@@ -86,7 +86,9 @@ impl<S: Store, H: Shell> Lane<'_, S, H> {
                 Verdict::Reclaim => {
                     self.reclaim(deliveries, &failure, &mut reclaims, patience).await?;
                 }
-                Verdict::Retry { after, halt } => self.wait(&failure, after, halt, patience).await?,
+                Verdict::Retry { after, halt } => {
+                    self.wait(&failure, after, halt, patience).await?
+                }
                 Verdict::Bisect => {
                     letters_max = (letters / 2).max(1);
                     attempts.clear();
@@ -108,8 +110,7 @@ impl<S: Store, H: Shell> Lane<'_, S, H> {
     ) -> Result<Looked, Failed> {
         let failed = |failure| Failed { failure, letters: 0, alone: None };
         let started = Instant::now();
-        let look =
-            Look { keys: self.asked.clone(), letters_max, bytes_max: self.limits.bytes_max };
+        let look = Look { keys: self.asked.clone(), letters_max, bytes_max: self.limits.bytes_max };
         // Who waits here has waited before.
         let opening = Opening { patient: false, look: Some(look) };
         let opened = self.store.open(self.partition, &opening).await.map_err(failed)?;
@@ -126,9 +127,7 @@ impl<S: Store, H: Shell> Lane<'_, S, H> {
         let mut items: Vec<Item> =
             letters.map(|letter| Item::of_letter(letter, &entities, self.limits)).collect();
         if let Some((judged, verdict)) = judged {
-            let is_judged = |item: &&mut Item| {
-                matches!(item.source, Source::Letter { id, .. } if id == *judged)
-            };
+            let is_judged = |item: &&mut Item| matches!(item.source, Source::Letter { id, .. } if id == *judged);
             for item in items.iter_mut().filter(is_judged) {
                 match verdict {
                     Verdict::Reject(rejection) => item.reject(rejection.clone()),

@@ -24,6 +24,7 @@ mod not_text;
 mod outages;
 mod parts;
 mod publish;
+mod queues;
 mod replay;
 mod ring;
 mod senders;

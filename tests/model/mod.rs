@@ -165,9 +165,7 @@ impl Model {
     /// An operator decides that a write which rested is not to be applied.
     pub(crate) fn refuse_for_good(&mut self, message: &Message, reason: &str) {
         if let Some((name, content)) = read(message).identity {
-            self.ledger
-                .entry(name)
-                .or_insert(Line { answer: Answer::rejected(reason), content });
+            self.ledger.entry(name).or_insert(Line { answer: Answer::rejected(reason), content });
         }
     }
 

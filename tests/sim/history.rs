@@ -31,9 +31,16 @@ pub(crate) enum Act {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Event {
     /// A delivery that was seen for the first time, and its dead letter, if it became one.
-    Delivery { message: Message, outcome: Outcome, letter: Option<i64> },
+    Delivery {
+        message: Message,
+        outcome: Outcome,
+        letter: Option<i64>,
+    },
     /// A letter had its turn.
-    Letter { id: i64, outcome: Outcome },
+    Letter {
+        id: i64,
+        outcome: Outcome,
+    },
     Operator(Act),
     /// A key goes on: nothing stands before what comes next.
     Freed(Name),
@@ -139,7 +146,8 @@ impl Lines {
         let passes = refusal.is_some_and(never_stops);
         let used = self.model.knows(&name.0, &write_id)
             || self.letters.values().any(|letter| {
-                letter.name == name && letter.original.properties.message_id.as_ref() == Some(&write_id)
+                letter.name == name
+                    && letter.original.properties.message_id.as_ref() == Some(&write_id)
             });
         let stands_still = self.held.contains(&name);
         assert!(stands_still || self.line(&name).next().is_none(), "a line holds its key");

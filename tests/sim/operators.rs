@@ -15,7 +15,8 @@ use super::process::Dice;
 use super::worker::World;
 
 /// Bodies that an operator may put in the place of a wrong one.
-const EDITED: [&[u8]; 4] = [b"{}", b"{\"qty\":7}", b"{\"note\":\"mended\",\"qty\":3}", b"{\"qty\":"];
+const EDITED: [&[u8]; 4] =
+    [b"{}", b"{\"qty\":7}", b"{\"note\":\"mended\",\"qty\":3}", b"{\"qty\":"];
 
 /// "Look at this key."
 fn look(key: String) -> Message {
@@ -64,9 +65,8 @@ fn letters(world: &World) -> Vec<i64> {
 /// Acts now and then.
 pub(crate) async fn operate(world: &World, dice: &Mutex<Dice>) {
     let roll = |bound| dice.lock().expect("nobody panics with the dice").below(bound);
-    let index = |bound: usize| {
-        usize::try_from(roll(u64::try_from(bound).expect("small"))).expect("small")
-    };
+    let index =
+        |bound: usize| usize::try_from(roll(u64::try_from(bound).expect("small"))).expect("small");
     let busy = 200 + roll(8_000);
     loop {
         sleep(Duration::from_millis(roll(busy))).await;
@@ -102,9 +102,11 @@ pub(crate) async fn remind(world: &World) {
         sleep(Duration::from_secs(2)).await;
         let database = world.database.lock().expect("nobody panics with the database");
         let before = database.now() - Duration::from_secs(5);
-        let overdue = database.tables.parked.iter().filter(|(_, key)| {
-            !key.paused && key.due_at.is_some_and(|at| at < before)
-        });
+        let overdue = database
+            .tables
+            .parked
+            .iter()
+            .filter(|(_, key)| !key.paused && key.due_at.is_some_and(|at| at < before));
         let keys: BTreeSet<String> = overdue.map(|(name, _)| name.1.clone()).collect();
         drop(database);
         for key in keys {

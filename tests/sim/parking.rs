@@ -82,10 +82,8 @@ impl Tables {
     /// The letters of a key that stand before anything newer, with their ids.
     fn line(&self, name: &Name) -> Vec<usize> {
         let in_line = |letter: &super::tables::Letter| {
-            let of_key = letter
-                .identity
-                .as_ref()
-                .is_some_and(|it| it.entity == name.0 && it.key == name.1);
+            let of_key =
+                letter.identity.as_ref().is_some_and(|it| it.entity == name.0 && it.key == name.1);
             of_key
                 && (matches!(letter.state, "parked" | "waiting" | "replaying")
                     || (letter.state == "dead" && letter.stops))
@@ -320,9 +318,8 @@ impl Tables {
         }
         key.due_at = if key.paused { None } else { Some(now) };
         let line = self.line(&name);
-        let rests = |place: &&usize| {
-            matches!(self.dead_letters[**place].state, "parked" | "waiting")
-        };
+        let rests =
+            |place: &&usize| matches!(self.dead_letters[**place].state, "parked" | "waiting");
         let resting = i64::try_from(line.iter().filter(rests).count()).expect("it is small");
         self.parked.get_mut(&name).expect("it is there").resting = resting;
         self.history.push(Event::Operator(act.clone()));

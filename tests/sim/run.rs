@@ -150,9 +150,8 @@ async fn publish(expected: &Expected, world: &World, dice: &Mutex<Dice>, operato
     sleep(Duration::from_millis(roll(60_000))).await;
     dice.lock().expect("nobody panics with the dice").calm();
     let is_empty = || world.broker.lock().expect("nobody panics with the broker").is_empty();
-    let is_quiet = || {
-        world.database.lock().expect("nobody panics with the database").tables.is_quiet()
-    };
+    let is_quiet =
+        || world.database.lock().expect("nobody panics with the database").tables.is_quiet();
     let free = async {
         while !is_empty() || !is_quiet() {
             sleep(Duration::from_millis(100)).await;

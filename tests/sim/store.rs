@@ -254,11 +254,7 @@ impl Store for MemoryStore {
         Ok(epoch)
     }
 
-    async fn open(
-        &mut self,
-        partition: PartitionId,
-        opening: &Opening,
-    ) -> Result<Opened, Failure> {
+    async fn open(&mut self, partition: PartitionId, opening: &Opening) -> Result<Opened, Failure> {
         let Some(session) = self.session.take() else { return Err(Failure::Unclaimed) };
         match self.try_open(session, partition, opening).await {
             Ok(opened) => {

@@ -196,7 +196,11 @@ pub(crate) fn id(message: &Message) -> Option<Uuid> {
     Some(ledger_id(entity, message.properties.message_id.as_deref()?))
 }
 
-pub(crate) fn at<'a>(items: &'a [Item], plan: &'a CommitPlan, position: usize) -> (&'a Item, &'a Outcome) {
+pub(crate) fn at<'a>(
+    items: &'a [Item],
+    plan: &'a CommitPlan,
+    position: usize,
+) -> (&'a Item, &'a Outcome) {
     let settled = plan.settled.get(position).expect("every item is settled");
     (items.get(position).expect("positions are those of items"), &settled.outcome)
 }

@@ -12,8 +12,8 @@ pub(crate) mod servers;
 pub(crate) mod wait;
 pub(crate) mod worker;
 
-pub(crate) use database::database;
 pub(crate) use cli::Cli;
+pub(crate) use database::database;
 pub(crate) use scene::Scene;
 pub(crate) use sender::{Sender, Write, write};
 pub(crate) use servers::OwnServers;
