@@ -8,6 +8,7 @@
     reason = "the writer may be a locked terminal; `main` awaits a command where it stands"
 )]
 
+pub mod actions;
 pub mod actor;
 pub mod confirm;
 pub mod dead_letters;
@@ -58,6 +59,9 @@ enum Command {
     /// What could not be applied
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
+    /// What operators did
+    #[command(subcommand)]
+    Actions(actions::Command),
 }
 
 /// Runs a command; an error is for the caller to print, with the exit code 1.
@@ -73,6 +77,7 @@ pub async fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
         Command::Doctor(args) => doctor::run(&settings, &args, out).await,
         Command::Key(command) => key::run(&settings, command, out).await,
         Command::DeadLetters(command) => dead_letters::run(&settings, command, out).await,
+        Command::Actions(command) => actions::run(&settings, command, out).await,
         Command::Settings => settings::run(&settings, out),
     }
 }

@@ -147,7 +147,7 @@ mod tests {
         assert_eq!(top(&mut hot, 119), [("e".into(), 6), ("f".into(), 3)]);
         assert_eq!(top(&mut hot, 120), [("f".into(), 3), ("e".into(), 1)]);
         assert_eq!(top(&mut hot, 240), []);
-        hot.count("e", "b", 1, Duration::from_secs(600));
+        hot.count("e", "b", 1, Duration::from_mins(10));
         assert_eq!(top(&mut hot, 601), [("e".into(), 1)]);
     }
 

@@ -5,6 +5,8 @@ pub mod array;
 pub mod batch;
 pub mod body;
 pub mod column;
+pub mod difference;
+pub mod edit;
 pub mod entity;
 #[cfg(test)]
 mod examples;
@@ -22,6 +24,7 @@ pub mod outcome;
 pub mod parking;
 pub mod partition;
 pub mod plan;
+pub mod pretty;
 pub mod rendezvous;
 pub mod row;
 pub mod write;

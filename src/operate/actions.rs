@@ -1,7 +1,9 @@
 //! The audit: what operators did, written in the transaction that did it.
 
+use serde::Serialize;
 use serde_json::Value;
-use sqlx::PgConnection;
+use sqlx::{FromRow, PgConnection};
+use time::OffsetDateTime;
 
 /// One action of an operator.
 #[derive(Debug, Clone)]
@@ -36,5 +38,62 @@ pub async fn note(connection: &mut PgConnection, action: &Action<'_>) -> Result<
         .bind(action.count)
         .bind(action.result)
         .fetch_one(connection)
+        .await
+}
+
+/// Adds to an action that is done in several transactions.
+pub async fn extend(
+    connection: &mut PgConnection,
+    id: i64,
+    count: i64,
+    result: &str,
+) -> Result<(), sqlx::Error> {
+    const SQL: &str = "
+        update keylane.operator_actions set count = count + $2, result = $3 where id = $1";
+    sqlx::query(SQL).bind(id).bind(count).bind(result).execute(connection).await.map(drop)
+}
+
+/// Which actions are asked for; what is `None` does not matter.
+#[derive(Debug, Clone, Default)]
+pub struct Asked {
+    pub actor: Option<String>,
+    pub action: Option<String>,
+    /// Done at that time or later.
+    pub since: Option<OffsetDateTime>,
+    /// How many at most.
+    pub limit: i64,
+}
+
+/// An action as it was noted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow)]
+pub struct Noted {
+    pub id: i64,
+    #[serde(with = "time::serde::rfc3339")]
+    pub acted_at: OffsetDateTime,
+    pub actor: String,
+    pub action: String,
+    pub target: String,
+    pub reason: Option<String>,
+    pub filter: Option<Value>,
+    pub count: Option<i64>,
+    pub result: String,
+}
+
+/// What was done, the newest first.
+pub async fn list(connection: &mut PgConnection, asked: &Asked) -> Result<Vec<Noted>, sqlx::Error> {
+    const SQL: &str = "
+        select id, acted_at, actor, action, target, reason, filter, count, result
+          from keylane.operator_actions
+         where ($1::text is null or actor = $1)
+           and ($2::text is null or action = $2)
+           and ($3::timestamptz is null or acted_at >= $3)
+         order by id desc
+         limit $4";
+    sqlx::query_as(SQL)
+        .bind(&asked.actor)
+        .bind(&asked.action)
+        .bind(asked.since)
+        .bind(asked.limit)
+        .fetch_all(connection)
         .await
 }

@@ -17,6 +17,9 @@ pub const PARTS_MAX: usize = 8;
 /// itself: it gives up, and the next round tries again.
 const LOCK_TIMEOUT_MS: u32 = 1000;
 
+/// Lines that dead letters refer to are copied, and there may be a million of them.
+const STATEMENT_TIMEOUT_MS: u32 = 600_000;
+
 /// What one round did.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Turned {
@@ -27,7 +30,10 @@ pub struct Turned {
 /// Opens the next part when its time has come, and drops those that nobody can need any more.
 pub async fn turn(pool: &PgPool, retention_hours: u32) -> Result<Turned, sqlx::Error> {
     let mut tx = pool.begin().await?;
-    let bound = format!("set local lock_timeout = {LOCK_TIMEOUT_MS}");
+    let bound = format!(
+        "set local lock_timeout = {LOCK_TIMEOUT_MS}; \
+         set local statement_timeout = {STATEMENT_TIMEOUT_MS}"
+    );
     sqlx::raw_sql(AssertSqlSafe(bound)).execute(&mut *tx).await?;
     let free: bool =
         sqlx::query_scalar("select pg_try_advisory_xact_lock(hashtext('keylane.ledger_parts'))")
@@ -89,6 +95,7 @@ async fn drop_old(
     let hours = i32::try_from(retention_hours).unwrap_or(i32::MAX);
     let old: Vec<i32> = sqlx::query_scalar(SQL).bind(hours).fetch_all(&mut *connection).await?;
     for part in &old {
+        carry_over(connection, *part).await?;
         let drop = format!(
             "drop table keylane.ledger_{part}; delete from keylane.ledger_parts where part = {part}"
         );
@@ -101,6 +108,29 @@ async fn drop_old(
         warn!(alive, "Old parts of the ledger cannot be dropped: a partition has not settled");
     }
     Ok(old)
+}
+
+/// A write id is known for as long as an open dead letter refers to it: its line moves on to the
+/// newest part.
+async fn carry_over(connection: &mut PgConnection, part: i32) -> Result<(), sqlx::Error> {
+    let sql = format!(
+        "insert into keylane.ledger (part, id, entity, write_id, key, fingerprint, outcome, effect, \
+                                     reason, detail, pointer, version, applied_at) \
+         select (select max(part) from keylane.ledger_parts), l.id, l.entity, l.write_id, l.key, \
+                l.fingerprint, l.outcome, l.effect, l.reason, l.detail, l.pointer, l.version, \
+                l.applied_at \
+           from keylane.ledger_{part} l \
+          where l.outcome = 'rejected' \
+            and exists (select from keylane.dead_letters d \
+                         where d.entity = l.entity and d.key = l.key and d.write_id = l.write_id \
+                           and d.state in ('dead', 'replaying')) \
+             on conflict do nothing"
+    );
+    let carried = sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await?.rows_affected();
+    if carried > 0 {
+        info!(part, carried, "Dead letters still refer to these write ids: they stay known");
+    }
+    Ok(())
 }
 
 /// Notes that these partitions have nothing unsettled: their owner says so, or a subscriber that

@@ -421,21 +421,27 @@ async fn change(
 /// What rests behind a dead letter is `parked`, what rests behind a write that waits is `waiting`.
 async fn follow(connection: &mut PgConnection, keys: &[&KeyChange]) -> Result<(), sqlx::Error> {
     const SQL: &str = "
-        update keylane.dead_letters d set state = n.state
-          from unnest($1::text[], $2::text[], $3::text[]) as n (entity, key, state)
+        update keylane.dead_letters d set state = n.state, reason = n.reason
+          from unnest($1::text[], $2::text[], $3::text[], $4::text[])
+               as n (entity, key, state, reason)
          where d.entity = n.entity and d.key = n.key
            and d.state in ('parked', 'waiting') and d.state <> n.state";
-    let still = |key: &&KeyChange| match key.then {
-        KeyThen::Waits(_) => Some("waiting"),
-        KeyThen::Stopped => Some("parked"),
+    let rest = |key: &KeyChange| match key.then {
+        KeyThen::Waits(_) => Some(Rest::BehindWaitingWrite),
+        KeyThen::Stopped => Some(Rest::BehindDeadLetter),
         KeyThen::AsBefore | KeyThen::GoesOn => None,
     };
-    let keys: Vec<&KeyChange> = keys.iter().copied().filter(|key| still(key).is_some()).collect();
+    let (keys, rests): (Vec<&KeyChange>, Vec<Rest>) =
+        keys.iter().filter_map(|key| Some((*key, rest(key)?))).unzip();
+    if keys.is_empty() {
+        return Ok(());
+    }
     let (entities, texts) = names(&keys);
     sqlx::query(SQL)
         .bind(entities)
         .bind(texts)
-        .bind(keys.iter().filter_map(still).collect::<Vec<_>>())
+        .bind(rests.iter().map(|rest| state(&Outcome::Parked(*rest))).collect::<Vec<_>>())
+        .bind(rests.iter().map(|rest| rest.label()).collect::<Vec<_>>())
         .execute(connection)
         .await
         .map(drop)
@@ -462,6 +468,9 @@ async fn free(connection: &mut PgConnection, keys: &[&KeyChange]) -> Result<(), 
          where k.entity = l.entity and k.key = l.key and l.first = 'dead'";
     let goes_on: Vec<&KeyChange> =
         keys.iter().copied().filter(|key| key.then == KeyThen::GoesOn).collect();
+    if goes_on.is_empty() {
+        return Ok(());
+    }
     let (entities, texts) = names(&goes_on);
     sqlx::query(SQL).bind(entities).bind(texts).execute(connection).await.map(drop)
 }

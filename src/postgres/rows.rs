@@ -271,14 +271,17 @@ fn load_sql(entity: &Entity, numbers: bool) -> String {
 }
 
 /// A locked row bears the number of the transaction that holds it; of several holders it bears
-/// another number, and then nobody is named.
+/// another number, and then nobody is named. Statements of others are shown to roles that may
+/// read them (`pg_read_all_stats`).
 fn holders_sql(entity: &Entity) -> String {
     format!(
-        "select x.position, coalesce('pid ' || a.pid || ': ' || left(a.query, 200), \
+        "select x.position, coalesce('pid ' || l.pid || ': ' || left(a.query, 200), \
                                      'held by a transaction that the server does not name') \
          from unnest({keys}) with ordinality as x ({names}, position) \
          join {table} t on {matches} \
-         left join pg_catalog.pg_stat_activity a on a.backend_xid = t.xmax",
+         left join pg_catalog.pg_locks l on l.locktype = 'transactionid' \
+              and l.transactionid = t.xmax and l.mode = 'ExclusiveLock' and l.granted \
+         left join pg_catalog.pg_stat_activity a on a.pid = l.pid",
         keys = key_parameters(entity),
         names = key_names(entity),
         table = entity.table,

@@ -219,6 +219,10 @@ impl Metrics {
         for gauge in shown.values() {
             gauge.set(0.0);
         }
+        if tallies.is_empty() && shown.is_empty() {
+            gauge!("keylane_dead_letters", "entity" => "", "reason" => "", "state" => "dead")
+                .set(0.0);
+        }
         let mut oldest: BTreeMap<&str, f64> =
             ["dead", "parked", "waiting", "replaying"].map(|state| (state, 0.0)).into();
         for Tally { entity, reason, state, count, oldest_age } in tallies {

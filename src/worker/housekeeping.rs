@@ -7,9 +7,9 @@ use std::time::Duration;
 use sqlx::PgPool;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
-use crate::postgres::{dead_letters, ledger_parts, parking};
+use crate::postgres::{dead_letters, hot_keys, ledger_parts, parking};
 use crate::rabbit::outcomes::Leaving;
 
 use super::process::Process;
@@ -22,6 +22,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(5);
 const OVERDUE_AFTER: Duration = Duration::from_secs(5);
 /// Most keys that are reminded of at once.
 const REMINDERS_MAX: i64 = 200;
+/// Looks between two reports of the busiest keys.
+const LOOKS_A_REPORT: u32 = 5;
 /// Looks between two rounds of the ledger's parts.
 const LOOKS_A_ROUND: u32 = 30;
 
@@ -49,6 +51,12 @@ pub(super) async fn run(
             && let Err(error) = look_after_keys(&process).await
         {
             warn!(%error, "failed to look after the keys that stand still; trying again");
+        }
+        if looks.is_multiple_of(LOOKS_A_REPORT)
+            && let Err(error) =
+                hot_keys::store(&process.pool, &process.worker, &process.busiest()).await
+        {
+            debug!(%error, "failed to tell of the busiest keys");
         }
         if looks.is_multiple_of(LOOKS_A_ROUND)
             && let Err(error) = round(&process, retention_hours).await

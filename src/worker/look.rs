@@ -114,7 +114,7 @@ impl<S: Store, H: Shell> Lane<'_, S, H> {
         // Who waits here has waited before.
         let opening = Opening { patient: false, look: Some(look) };
         let opened = self.store.open(self.partition, &opening).await.map_err(failed)?;
-        self.patient = !opened.locked;
+        self.locked = opened.locked;
         self.look_at = if opened.keys > 0 {
             None
         } else {

@@ -12,9 +12,9 @@ pub mod status;
 pub mod turn;
 
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use tokio::sync::mpsc;
@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 use uuid::Uuid;
 
+use crate::core::hot::Hot;
 use crate::http;
 use crate::lifecycle::Lifecycle;
 use crate::postgres::{connect, migrate};
@@ -34,6 +35,9 @@ use status::Board;
 
 /// Messages that may wait for their way out; beyond it they are dropped, and counted.
 const LEAVING_MAX: usize = 10_000;
+
+/// Counters of busy keys; a key with more than one write in so many is among them.
+const HOT_KEYS_MAX: usize = 512;
 
 /// Runs a worker until a signal, or until it cannot go on.
 pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
@@ -65,6 +69,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
         metrics: Metrics::new(),
         leaving: exit,
         resting: AtomicUsize::new(0),
+        hot: Mutex::new(Hot::new(HOT_KEYS_MAX)),
+        started: Instant::now(),
     });
 
     let drain = lifecycle.drain();

@@ -1,8 +1,8 @@
 //! What all partitions of a worker share.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use sqlx::PgPool;
 use tokio::sync::mpsc;
@@ -12,6 +12,7 @@ use crate::clock;
 use crate::core::batch::{BatchLimits, Item};
 use crate::core::entity::Entities;
 use crate::core::failure::{Failure, Verdict};
+use crate::core::hot::Hot;
 use crate::core::moment::parse_rfc3339_micros;
 use crate::core::outcome::Outcome;
 use crate::core::parking::{KeyThen, ParkLimits, Waiting};
@@ -26,6 +27,9 @@ use super::reply;
 use super::status::{Board, Doing};
 use super::turn::Shell;
 
+/// Keys that a worker tells of.
+const BUSIEST_SHOWN: usize = 20;
+
 /// One worker process.
 pub struct Process {
     pub settings: Settings,
@@ -39,6 +43,9 @@ pub struct Process {
     pub leaving: mpsc::Sender<Leaving>,
     /// Writes that rest in all, as last counted.
     pub resting: AtomicUsize,
+    /// The busiest keys.
+    pub hot: Mutex<Hot>,
+    pub started: Instant,
 }
 
 impl Process {
@@ -50,6 +57,20 @@ impl Process {
             bytes_max: batch.bytes_max.get(),
             body_bytes_max: batch.body_bytes_max.get(),
         }
+    }
+
+    fn count_keys(&self, items: &[Item]) {
+        let now = self.started.elapsed();
+        let mut hot = self.hot.lock().unwrap_or_else(PoisonError::into_inner);
+        for name in items.iter().filter(|item| !item.is_letter()).filter_map(Item::identity) {
+            hot.count(&name.entity, &name.key, 1, now);
+        }
+    }
+
+    /// The busiest keys of the last minutes: entity, key and writes.
+    pub fn busiest(&self) -> Vec<(String, String, u64)> {
+        let mut hot = self.hot.lock().unwrap_or_else(PoisonError::into_inner);
+        hot.top(BUSIEST_SHOWN, self.started.elapsed())
     }
 
     fn observe_lag(&self, items: &[Item]) {
@@ -114,7 +135,11 @@ impl Shell for Process {
     fn settled(&self, _: PartitionId, items: &[Item], plan: &CommitPlan, took: Duration) {
         self.metrics.committed(items, plan, took);
         log_waits(plan);
+        let came: i64 = plan.keys.iter().map(|key| key.rested).sum();
+        // Counted anew every two seconds; until then by what this worker saw.
+        self.resting.fetch_add(usize::try_from(came).unwrap_or(0), Ordering::Relaxed);
         self.observe_lag(items);
+        self.count_keys(items);
         for (item, settled) in items.iter().zip(&plan.settled) {
             if item.is_letter() && matches!(settled.outcome, Outcome::Parked(_)) {
                 continue;

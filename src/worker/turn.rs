@@ -90,8 +90,10 @@ pub struct Lane<'a, S, H> {
     pub(super) look_at: Option<Instant>,
     /// How long the last batch took: a look may take as long.
     pub(super) batch_took: Duration,
-    /// Nobody is known to hold a row for long.
-    pub(super) patient: bool,
+    /// A key of the partition waits for a row that somebody holds.
+    pub(super) locked: bool,
+    /// Rows that somebody holds are waited for: only as long as nobody is known to hold one.
+    patient: bool,
 }
 
 /// Deliveries that are committed together.
@@ -119,6 +121,7 @@ impl<'a, S: Store, H: Shell> Lane<'a, S, H> {
             asked: Vec::new(),
             look_at: None,
             batch_took: Duration::ZERO,
+            locked: false,
             patient: true,
         }
     }
@@ -191,6 +194,7 @@ impl<'a, S: Store, H: Shell> Lane<'a, S, H> {
     async fn finish(&mut self, deliveries: &impl Deliveries, batch: Batch) -> Result<(), Ended> {
         let Batch { items, newest } = batch;
         let started = Instant::now();
+        self.patient = !self.locked;
         let unsettled = Some(newest).filter(|newest| last_tag(&items) != Some(*newest));
         let mut waiting: VecDeque<Vec<Item>> =
             if items.is_empty() { VecDeque::new() } else { VecDeque::from([items]) };
@@ -269,7 +273,7 @@ impl<'a, S: Store, H: Shell> Lane<'a, S, H> {
         self.refresh(items).await?;
         let opening = Opening { patient: self.patient, look: None };
         let opened = self.store.open(self.partition, &opening).await?;
-        self.patient = !opened.locked;
+        self.locked = opened.locked;
         self.look_at = opened.due.map(|due| Instant::now() + due);
         let decided = self.decide(items).await;
         if matches!(decided, Err(Failure::Locked(_))) {

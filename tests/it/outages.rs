@@ -25,27 +25,6 @@ async fn blames_nobody(scene: &Scene) {
 }
 
 #[tokio::test]
-async fn a_row_that_somebody_else_holds_is_waited_for() {
-    let scene = Scene::new(entities::ITEMS, entities::ITEM).await;
-    let worker = scene.worker_with(&[("database.lock_timeout_ms", "400")]).await;
-    let mut sender = scene.sender().await;
-    sender.outcome(write("item.upsert", "A", "0", "{}")).await;
-    let mut intruder = scene.intruder().await;
-    run(&mut intruder, "begin; update public.items set label = 'mine'").await;
-    let writes: Vec<_> =
-        (1..40).map(|n| write("item.increment", "A", &n.to_string(), r#"{"stock":1}"#)).collect();
-    sender.send(&writes).await;
-    retried(&worker, "locked", 3).await;
-    assert_eq!(worker.get("/readyz").await.unwrap().0, 200, "it passes by itself");
-    run(&mut intruder, "commit").await;
-    let outcomes = sender.outcomes(&writes).await;
-    assert_eq!(brief(&outcomes[38]), "applied updated 40");
-    let row = scene.rows("select label, stock from items").await;
-    assert_eq!(row, [serde_json::json!({"label": "mine", "stock": 39})]);
-    blames_nobody(&scene).await;
-}
-
-#[tokio::test]
 async fn a_row_that_somebody_else_inserts_first_is_taken_as_it_is() {
     let scene = Scene::new(entities::ITEMS, entities::ITEM).await;
     let _worker = scene.worker().await;

@@ -75,3 +75,27 @@ async fn a_reader_of_the_ledger_does_not_make_writers_wait_for_a_drop() {
     sqlx::raw_sql("commit").execute(&mut dump).await.unwrap();
     assert_eq!(turn(&scene.pool, RETENTION_HOURS).await.unwrap().dropped, [1]);
 }
+
+#[tokio::test]
+async fn a_write_id_is_known_for_as_long_as_an_open_dead_letter_refers_to_it() {
+    let scene = Scene::new(entities::ITEMS, entities::ITEM).await;
+    let _worker = scene.worker().await;
+    let mut sender = scene.sender().await;
+    let (open, closed) = (
+        write("item.upsert", "A", "open", r#"{"stock":"many"}"#),
+        write("item.upsert", "B", "closed", r#"{"stock":"many"}"#),
+    );
+    let rejected = sender.outcomes(&[open.clone(), closed.clone()]).await;
+    assert!(rejected.iter().all(|outcome| outcome["outcome"] == "rejected"), "{rejected:?}");
+    let discard = "update keylane.dead_letters set state = 'discarded' where write_id = 'closed'";
+    scene.execute(discard).await;
+    age(&scene, 1, 3 * RETENTION_HOURS).await;
+    turn(&scene.pool, RETENTION_HOURS).await.unwrap();
+    age(&scene, 2, 2 * RETENTION_HOURS).await;
+    scene.execute("update keylane.partitions set settled_at = clock_timestamp()").await;
+    assert_eq!(turn(&scene.pool, RETENTION_HOURS).await.unwrap().dropped, [1]);
+    let again = sender.outcomes(&[open, closed]).await;
+    assert_eq!(again[0]["replayed"], true, "{again:?}");
+    assert_eq!(again[0]["applied_at"], rejected[0]["applied_at"]);
+    assert_eq!(again[1]["replayed"], false, "{again:?}");
+}

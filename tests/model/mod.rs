@@ -69,7 +69,7 @@ impl Answer {
         }
     }
 
-    fn rejected(reason: &str) -> Self {
+    pub(crate) fn rejected(reason: &str) -> Self {
         Self::new("rejected", None, Some(reason), None)
     }
 }
@@ -78,7 +78,7 @@ impl Answer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Line {
     pub(crate) answer: Answer,
-    content: Content,
+    pub(crate) content: Content,
 }
 
 /// A dead letter: of a write where entity and write id are usable, else of a message.
@@ -136,37 +136,6 @@ impl Model {
         }
         self.ledger.insert(name, Line { answer: answer.clone(), content });
         answer
-    }
-
-    /// Whether the ledger has a line of this write id, under any key.
-    pub(crate) fn knows(&self, entity: &str, write_id: &str) -> bool {
-        self.ledger.keys().any(|(e, id, _)| e == entity && id == write_id)
-    }
-
-    /// Gives a dead letter another turn, maybe with other content: it stays the write that it was,
-    /// and its new outcome replaces `rejected`.
-    pub(crate) fn apply_letter(
-        &mut self,
-        original: &Message,
-        edited: &Message,
-        now: OffsetDateTime,
-    ) -> Answer {
-        let Some((name, content)) = read(original).identity else { return Answer::rejected("") };
-        if self.ledger.get(&name).is_some_and(|line| line.answer.outcome == "rejected") {
-            self.ledger.remove(&name);
-        }
-        let answer = self.apply(edited, now);
-        if let Some(line) = self.ledger.get_mut(&name) {
-            line.content = content;
-        }
-        answer
-    }
-
-    /// An operator decides that a write which rested is not to be applied.
-    pub(crate) fn refuse_for_good(&mut self, message: &Message, reason: &str) {
-        if let Some((name, content)) = read(message).identity {
-            self.ledger.entry(name).or_insert(Line { answer: Answer::rejected(reason), content });
-        }
     }
 
     fn bury(&mut self, message: &Message, write: Option<(String, String, String)>, reason: &str) {

@@ -228,6 +228,11 @@ impl Database {
         self.locks.contains_key(lock)
     }
 
+    /// Whether any lane is in the middle of a batch.
+    pub(crate) fn is_in_transaction(&self) -> bool {
+        self.sessions.values().any(|session| session.open.is_some())
+    }
+
     /// Locks the keys of a look, without waiting for any.
     pub(crate) fn due_keys(
         &mut self,

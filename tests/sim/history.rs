@@ -11,7 +11,7 @@ use keylane::core::plan::Settled;
 use time::OffsetDateTime;
 
 use super::checks;
-use super::model::{Model, content};
+use super::model::{Answer, Line, Model, content};
 use super::parking::Name;
 use super::tables::Tables;
 
@@ -144,13 +144,18 @@ impl Lines {
                 || reason.starts_with("key_")
         };
         let passes = refusal.is_some_and(never_stops);
-        let used = self.model.knows(&name.0, &write_id)
-            || self.letters.values().any(|letter| {
-                letter.name == name
-                    && letter.original.properties.message_id.as_ref() == Some(&write_id)
-            });
+        let used =
+            self.model.ledger.keys().any(|(entity, id, _)| *entity == name.0 && *id == write_id)
+                || self.letters.values().any(|letter| {
+                    letter.name == name
+                        && letter.original.properties.message_id.as_ref() == Some(&write_id)
+                });
         let stands_still = self.held.contains(&name);
         assert!(stands_still || self.line(&name).next().is_none(), "a line holds its key");
+        // A batch that was under way when an operator asked for a replay comes before it.
+        let asked = !self.paused.contains(&name)
+            && self.line(&name).all(|(_, letter)| letter.state == "replaying");
+        let stands_still = stands_still && !(asked && outcome.label() != "parked");
         let state = if used {
             // The same id in other letters; the first write stands.
             assert_eq!(outcome.reason(), Some("write_id_reused"), "{message:?}");
@@ -194,7 +199,7 @@ impl Lines {
         if let Outcome::Parked(rest) = outcome {
             assert!(matches!(rest.label(), "missing_parent" | "row_locked"));
         } else {
-            let right = self.model.apply_letter(&letter.original, &letter.message, now);
+            let right = apply_letter(&mut self.model, &letter, now);
             assert_eq!(checks::answer(&settled(outcome, now)), right, "letter {id} {letter:?}");
             let parks =
                 super::model::entities::Spec::named(&letter.name.0).is_some_and(|it| it.parks);
@@ -241,8 +246,9 @@ impl Lines {
                 letter.state = "discarded";
                 letter.stops = false;
                 let original = letter.original.clone();
-                if rested {
-                    self.model.refuse_for_good(&original, "discarded");
+                if let (true, Some((name, content))) = (rested, content::read(&original).identity) {
+                    let answer = Answer::rejected("discarded");
+                    self.model.ledger.entry(name).or_insert(Line { answer, content });
                 }
             }
         }
@@ -251,6 +257,20 @@ impl Lines {
     fn letter(&mut self, id: i64) -> &mut Letter {
         self.letters.get_mut(&id).expect("operators act on what is there")
     }
+}
+
+/// Gives a dead letter another turn, maybe with other content: it stays the write that it was, and
+/// its new outcome replaces `rejected`.
+fn apply_letter(model: &mut Model, letter: &Letter, now: OffsetDateTime) -> Answer {
+    let (name, content) = content::read(&letter.original).identity.expect("it has a name");
+    if model.ledger.get(&name).is_some_and(|line| line.answer.outcome == "rejected") {
+        model.ledger.remove(&name);
+    }
+    let answer = model.apply(&letter.message, now);
+    if let Some(line) = model.ledger.get_mut(&name) {
+        line.content = content;
+    }
+    answer
 }
 
 fn settled(outcome: &Outcome, now: OffsetDateTime) -> Settled {

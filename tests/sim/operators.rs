@@ -38,7 +38,9 @@ fn act(world: &World, act: &Act, wakes: bool) {
         }
         Act::Pause(name) | Act::Resume(name) => name.clone(),
     };
-    if database.is_locked(&Lock::Key(name.0.clone(), name.1.clone())) {
+    // Who pauses waits until no batch is under way that does not know of it.
+    let barred = matches!(act, Act::Pause(_)) && database.is_in_transaction();
+    if barred || database.is_locked(&Lock::Key(name.0.clone(), name.1.clone())) {
         return;
     }
     let now = database.now();

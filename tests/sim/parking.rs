@@ -227,14 +227,16 @@ impl Tables {
         }
         let line = self.line(&name);
         let still = match &change.then {
-            KeyThen::Waits(_) => Some("waiting"),
-            KeyThen::Stopped => Some("parked"),
+            KeyThen::Waits(_) => Some(("waiting", "behind_waiting_write")),
+            KeyThen::Stopped => Some(("parked", "behind_dead_letter")),
             KeyThen::AsBefore | KeyThen::GoesOn => None,
         };
         for place in &line {
             let letter = &mut self.dead_letters[*place];
-            if let (Some(still), "parked" | "waiting") = (still, letter.state) {
-                letter.state = still;
+            if let (Some(still), "parked" | "waiting") = (still, letter.state)
+                && letter.state != still.0
+            {
+                (letter.state, letter.reason) = still;
             }
         }
         if change.then == KeyThen::GoesOn {

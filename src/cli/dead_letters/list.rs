@@ -6,9 +6,8 @@ use std::process::ExitCode;
 use anyhow::Context;
 
 use super::filter::FilterArgs;
-use super::moment;
+use super::{bounded, moment};
 use crate::cli::output::{self, Cells, Output};
-use crate::operate::connect;
 use crate::operate::dead_letters::{self, Page, Summary};
 use crate::settings::Settings;
 
@@ -34,8 +33,7 @@ pub struct Args {
 /// Prints a page of the list.
 pub async fn run(settings: &Settings, args: Args, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let Args { after, limit, output, filter } = args;
-    let timeout_ms = settings.database.statement_timeout_ms.get();
-    let mut connection = connect(&settings.database, Some(timeout_ms)).await?;
+    let mut connection = bounded(settings).await?;
     let found = dead_letters::list(&mut connection, &filter.into(), Page { after, limit })
         .await
         .context("read the dead letters")?;

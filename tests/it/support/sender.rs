@@ -146,6 +146,13 @@ impl Sender {
         self.outcomes(&[write]).await.remove(0)
     }
 
+    /// Waits for the next outcome, of whichever write: one that rests gets another later.
+    pub(crate) async fn next_outcome(&mut self) -> Value {
+        let next = timeout(OUTCOME_MAX, self.outcomes.next()).await;
+        let delivery = next.expect("an outcome comes in time").unwrap().unwrap();
+        serde_json::from_slice(&delivery.data).unwrap()
+    }
+
     async fn publish(
         &self,
         write: &Write,

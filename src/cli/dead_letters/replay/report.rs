@@ -140,7 +140,9 @@ mod tests {
         for pages in [vec![], vec![vec![line(1)]], vec![vec![line(1), line(2)], vec![line(3)]]] {
             let mut out = Vec::new();
             let mut printing = Pages::new(Output::Json);
-            pages.iter().for_each(|page| printing.print(&mut out, page).unwrap());
+            for page in &pages {
+                printing.print(&mut out, page).unwrap();
+            }
             printing.end(&mut out).unwrap();
             let list: Vec<serde_json::Value> = serde_json::from_slice(&out).unwrap();
             assert_eq!(list.len(), pages.concat().len());
