@@ -10,4 +10,5 @@ pub mod outcomes;
 pub mod probe;
 pub mod publisher;
 mod restored;
+pub mod source;
 pub mod topology;

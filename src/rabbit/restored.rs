@@ -2,6 +2,7 @@
 //!
 //! Owns: the way back from JSON to AMQP's values; `consumer` has the way there. A whole number
 //! comes back as AMQP's longest, bytes that are no text as a string of those bytes.
+//! Never: a `user_id`. The broker closes the channel of anybody but that user.
 
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldArray, FieldTable, LongString};
@@ -29,7 +30,6 @@ pub(super) fn properties(from: &Properties) -> Result<BasicProperties, BrokerErr
         "correlation_id" correlation_id with_correlation_id,
         "reply_to" reply_to with_reply_to,
         "expiration" expiration with_expiration,
-        "user_id" user_id with_user_id,
         "app_id" app_id with_app_id,
     }
     if let Some(mode) = from.delivery_mode {

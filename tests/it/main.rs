@@ -27,6 +27,7 @@ mod outages;
 mod parking;
 mod parts;
 mod publish;
+mod queues;
 mod replay;
 mod ring;
 mod senders;

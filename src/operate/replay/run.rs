@@ -15,6 +15,7 @@ use super::results::{asked_keys, collect, highest_asked, reasons, stuck};
 use super::{Counts, Frozen, counts, request::request};
 use crate::operate::actions::{self, Action};
 use crate::operate::actor::Actor;
+use crate::operate::pace::Pace;
 use crate::operate::wake::Wake;
 use crate::settings::Settings;
 
@@ -276,51 +277,5 @@ impl Running<'_> {
         actions::note(&mut tx, &noted).await.context("note the action")?;
         tx.commit().await.context("commit")?;
         Ok(counts)
-    }
-}
-
-/// Spreads requests over time.
-#[derive(Debug)]
-struct Pace {
-    rate: u64,
-    started_at: Instant,
-    taken: u64,
-}
-
-impl Pace {
-    fn new(rate: NonZeroU32, now: Instant) -> Self {
-        Self { rate: rate.get().into(), started_at: now, taken: 0 }
-    }
-
-    /// The first at once, then as time goes.
-    fn allowed(&mut self, now: Instant) -> u64 {
-        let passed = u64::try_from((now - self.started_at).as_millis()).unwrap_or(u64::MAX);
-        let due = 1 + passed.saturating_mul(self.rate) / 1000;
-        // What a wait for results held up is not made up for, beyond a second's worth.
-        self.taken = self.taken.max(due.saturating_sub(self.rate.max(1)));
-        due.saturating_sub(self.taken)
-    }
-
-    const fn took(&mut self, requests: u64) {
-        self.taken = self.taken.saturating_add(requests);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_rate_is_kept_and_a_long_wait_is_not_made_up_for() {
-        let start = Instant::now();
-        let mut pace = Pace::new(NonZeroU32::new(10).unwrap(), start);
-        let mut taken = 0;
-        for tick in 0..20 {
-            let allowed = pace.allowed(start + Duration::from_millis(tick * 100));
-            pace.took(allowed);
-            taken += allowed;
-        }
-        assert_eq!(taken, 20);
-        assert_eq!(pace.allowed(start + Duration::from_secs(100)), 10);
     }
 }

@@ -3,6 +3,7 @@
 //! Owns: the command's arguments, what is asked before it starts, its summary and its exit code.
 
 mod progress;
+mod queue;
 mod report;
 
 use std::io::{Write, stderr};
@@ -52,6 +53,15 @@ pub struct Args {
     #[arg(long = "continue", value_name = "REPLAY_ID",
           conflicts_with_all = ["FilterArgs", "all", "limit"])]
     goes_on: Option<i64>,
+    /// Move messages of this queue of the broker through keylane, instead of its dead letters;
+    /// with --key, --text, --limit and --rate
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["entity", "reason", "state", "since",
+          "until", "id", "all", "canary", "goes_on"])]
+    queue: Option<String>,
+    /// Give a message of that queue without `message_id` one made of routing key, type and body;
+    /// equal messages become one write
+    #[arg(long, requires = "queue")]
+    derive_ids: bool,
     /// Do not ask
     #[arg(long)]
     yes: bool,
@@ -67,6 +77,9 @@ pub struct Args {
 
 /// Runs the replay; the exit code is 0 if every letter is resolved.
 pub async fn run(settings: &Settings, args: Args, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+    if let Some(queue) = args.queue.clone() {
+        return queue::run(settings, args, queue, out).await;
+    }
     let mut filter = Filter::from(args.filter);
     if let Some(state) = filter.state.take_if(|state| state != "dead") {
         return wrong_usage(&format!(
@@ -93,7 +106,7 @@ pub async fn run(settings: &Settings, args: Args, out: &mut dyn Write) -> anyhow
     let hint = format!("`keylane dead-letters replay --continue {replay}` goes on");
     let options = Options { rate: args.rate, canary: args.canary.unwrap_or_default() };
     let stop = CancellationToken::new();
-    let mut progress = Progress::new(total);
+    let mut progress = Progress::new(u64::try_from(total).unwrap_or_default());
     let running = replay::run(
         &mut connection,
         settings,

@@ -19,12 +19,12 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    pub(super) fn new(total: i64) -> Self {
+    pub(super) fn new(total: u64) -> Self {
         let line_at = Instant::now() + LINE_EVERY;
         if !io::stderr().is_terminal() {
             return Self { bar: None, line_at };
         }
-        let bar = ProgressBar::new(u64::try_from(total).unwrap_or_default());
+        let bar = ProgressBar::new(total);
         bar.set_draw_target(ProgressDrawTarget::stderr());
         let template = "{wide_bar} {pos}/{len} {msg} {elapsed}, {eta} left";
         if let Ok(style) = ProgressStyle::with_template(template) {
@@ -41,20 +41,28 @@ impl Progress {
     }
 }
 
-impl Watch for Progress {
-    fn progress(&mut self, counts: &Counts) {
+impl Progress {
+    /// So many of all are done.
+    pub(super) fn at(&mut self, position: u64, message: String, line: impl FnOnce() -> String) {
         let now = Instant::now();
         match &self.bar {
             Some(bar) => {
-                bar.set_position(u64::try_from(counts.ended()).unwrap_or_default());
-                bar.set_message(format!("{} dead again", counts.dead));
+                bar.set_position(position);
+                bar.set_message(message);
             }
             None if now >= self.line_at => {
                 self.line_at = now + LINE_EVERY;
-                self.say(&counts.summary());
+                self.say(&line());
             }
             None => {}
         }
+    }
+}
+
+impl Watch for Progress {
+    fn progress(&mut self, counts: &Counts) {
+        let ended = u64::try_from(counts.ended()).unwrap_or_default();
+        self.at(ended, format!("{} dead again", counts.dead), || counts.summary());
     }
 
     fn say(&mut self, text: &str) {
