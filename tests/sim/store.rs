@@ -176,7 +176,6 @@ impl MemoryStore {
     async fn try_commit(
         &mut self,
         session: SessionId,
-        partition: PartitionId,
         items: &[Item],
         plan: &CommitPlan,
     ) -> Result<(), Failure> {
@@ -278,12 +277,12 @@ impl Store for MemoryStore {
 
     async fn commit(
         &mut self,
-        partition: PartitionId,
+        _partition: PartitionId,
         items: &[Item],
         plan: &CommitPlan,
     ) -> Result<(), Failure> {
         let Some(session) = self.session.take() else { return Err(Failure::Unclaimed) };
-        match self.try_commit(session.0, partition, items, plan).await {
+        match self.try_commit(session.0, items, plan).await {
             Ok(()) => {
                 self.session = Some(session);
                 Ok(())
