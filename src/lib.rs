@@ -1,7 +1,7 @@
 //! keylane: one ordered line of writes a business key, each applied exactly once.
 //!
 //! ```text
-//! main ─► cli ─► { worker, operate } ─► { rabbit, postgres } ─► core
+//! main ─► cli ─► { worker, ingress, operate } ─► { rabbit, postgres } ─► core
 //!                settings, telemetry, lifecycle, clock: used by the shell, never by core
 //! ```
 //!
@@ -13,6 +13,7 @@ pub mod clock;
 pub mod core;
 pub mod deliveries;
 pub mod http;
+pub mod ingress;
 pub mod lifecycle;
 pub mod operate;
 pub mod postgres;
@@ -20,4 +21,5 @@ pub mod rabbit;
 pub mod settings;
 pub mod store;
 pub mod telemetry;
+pub mod wire;
 pub mod worker;

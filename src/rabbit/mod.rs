@@ -9,6 +9,7 @@ mod lenient;
 pub mod outcomes;
 pub mod probe;
 pub mod publisher;
+pub mod replies;
 mod restored;
 pub mod source;
 pub mod topology;

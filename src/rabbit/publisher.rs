@@ -13,6 +13,7 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel};
 use time::{OffsetDateTime, UtcOffset};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use super::confirms::{Confirms, Identity, Sent};
 use super::connection::{Connection, short};
@@ -93,6 +94,22 @@ impl Publisher {
         options: &Options,
     ) -> Result<(Self, Confirms), BrokerError> {
         let channel = connection.confirming_channel().await?;
+        Ok(Self::on(connection, channel, options))
+    }
+
+    /// The same, with the answers to what is published with [`REPLY_TO`]: the broker sends them to
+    /// the very channel on which was asked.
+    pub async fn open_with_replies(
+        connection: Connection,
+        options: &Options,
+    ) -> Result<(Self, Confirms, Replies), BrokerError> {
+        let channel = connection.confirming_channel().await?;
+        let replies = Replies::open(&connection, &channel).await?;
+        let (publisher, confirms) = Self::on(connection, channel, options);
+        Ok((publisher, confirms, replies))
+    }
+
+    fn on(connection: Connection, channel: Channel, options: &Options) -> (Self, Confirms) {
         let (sent, received) = mpsc::channel(options.window_max);
         let ended = Arc::new(AtomicBool::new(false));
         let confirms = Confirms::new(
@@ -103,7 +120,17 @@ impl Publisher {
             Arc::clone(&ended),
         );
         let window = Arc::new(Semaphore::new(options.window_max));
-        Ok((Self { connection, window, sent, ended }, confirms))
+        (Self { connection, window, sent, ended }, confirms)
+    }
+
+    /// Whether nothing can be sent any more.
+    pub fn ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// Cancels `lost` when the connection ends; returns then.
+    pub fn watch(&self, lost: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
+        self.connection.watch(lost)
     }
 
     /// Whether the exchange is there; publishing to a missing one ends the channel.

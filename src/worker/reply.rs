@@ -1,20 +1,13 @@
-//! The outcome as senders get it (WIRE.md, section 4).
-
-use serde_json::json;
-use time::format_description::BorrowedFormatItem;
-use time::macros::format_description;
+//! Who gets an outcome: whoever asked for it under a name that is served.
 
 use crate::core::batch::Item;
 use crate::core::plan::Settled;
 use crate::rabbit::outcomes::Leaving;
 use crate::settings::Amqp;
+use crate::wire::OutcomeBody;
 
 /// RabbitMQ's own names for a caller that waits on its connection.
 const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
-
-/// RFC 3339 in UTC, always in microseconds: what PostgreSQL keeps.
-const MICROSECONDS: &[BorrowedFormatItem<'_>] =
-    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
 
 /// The reply that a delivery asks for, if it asks for one that is served: a sender must not make
 /// the worker publish into any queue it likes.
@@ -26,24 +19,13 @@ pub fn reply(item: &Item, settled: &Settled, amqp: &Amqp) -> Option<Leaving> {
     served.then(|| Leaving::Outcome {
         reply_to: reply_to.clone(),
         correlation_id: properties.correlation_id.clone(),
-        body: outcome(item, settled).to_string().into_bytes(),
+        body: outcome(item, settled),
     })
 }
 
-/// The outcome of section 4.
-pub fn outcome(item: &Item, settled: &Settled) -> serde_json::Value {
-    let identity = item.identity();
-    let outcome = &settled.outcome;
-    json!({
-        "entity": identity.map(|identity| &identity.entity),
-        "key": identity.map_or(&item.message.routing_key, |identity| &identity.key),
-        "write_id": identity.map(|identity| &identity.write_id),
-        "outcome": outcome.label(),
-        "effect": outcome.effect(),
-        "version": outcome.version(),
-        "reason": outcome.reason(),
-        "detail": outcome.detail(),
-        "applied_at": settled.applied_at.format(MICROSECONDS).unwrap_or_default(),
-        "replayed": settled.replayed,
-    })
+fn outcome(item: &Item, settled: &Settled) -> Vec<u8> {
+    let Settled { outcome, applied_at, replayed } = settled;
+    let key = &item.message.routing_key;
+    let body = OutcomeBody::new(item.identity(), key, outcome, *applied_at, *replayed);
+    serde_json::to_vec(&body).unwrap_or_default()
 }
