@@ -51,6 +51,13 @@ pub(super) fn timestamp_tz(text: &str, digits: u8) -> Result<String, String> {
     Ok(format!("{date} {}{sign}{hours:02}:{minutes:02}", clock.print(digits)?))
 }
 
+/// RFC 3339 in UTC, with milliseconds.
+pub fn rfc3339_millis(time: OffsetDateTime) -> String {
+    let time = time.to_offset(UtcOffset::UTC);
+    let (hour, minute, second, milli) = time.to_hms_milli();
+    format!("{}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z", time.date())
+}
+
 /// Reads an RFC 3339 time; what is finer than a microsecond is cut off, never rounded up.
 pub fn parse_rfc3339_micros(text: &str) -> Result<OffsetDateTime, String> {
     let mut cursor = Cursor { rest: text };

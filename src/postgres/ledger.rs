@@ -11,7 +11,7 @@ use crate::core::outcome::{Effect, Outcome, Reason, Rejection, Unmet};
 use crate::core::plan::{CommitPlan, Recorded};
 
 /// What the ledger knows of these ids, in every part that is alive.
-pub(super) async fn load(
+pub async fn load(
     connection: &mut PgConnection,
     ids: &[Uuid],
 ) -> Result<HashMap<Uuid, Vec<Recorded>>, sqlx::Error> {

@@ -7,7 +7,7 @@ pub mod dead_letters;
 mod error;
 pub mod generations;
 pub mod hot_keys;
-mod ledger;
+pub mod ledger;
 pub mod ledger_parts;
 pub mod migrate;
 pub mod parking;

@@ -11,15 +11,17 @@ use std::time::Duration;
 use lapin::options::BasicPublishOptions;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel};
-use time::{OffsetDateTime, UtcOffset};
+use time::OffsetDateTime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::confirms::{Confirms, Identity, Sent};
 use super::connection::{Connection, short};
 use super::error::BrokerError;
+use super::replies::Replies;
 use super::{probe, restored};
 use crate::core::message::Message;
+use crate::core::moment::rfc3339_millis;
 
 /// What is sent. Everything in it was checked by the caller; too long is an error all the same.
 #[derive(Debug, Clone)]
@@ -249,7 +251,7 @@ fn properties(message: &Outgoing) -> Result<BasicProperties, BrokerError> {
         properties = properties.with_reply_to(short("reply_to", reply_to)?);
     }
     let mut headers = FieldTable::default();
-    let published_at = AMQPValue::LongString(milliseconds(message.published_at).into());
+    let published_at = AMQPValue::LongString(rfc3339_millis(message.published_at).into());
     headers.insert(short("a header's name", "published-at")?, published_at);
     for (name, text) in &message.headers {
         let text = AMQPValue::LongString(text.as_str().into());
@@ -261,13 +263,6 @@ fn properties(message: &Outgoing) -> Result<BasicProperties, BrokerError> {
 /// Seconds since 1970.
 fn seconds(time: OffsetDateTime) -> u64 {
     u64::try_from(time.unix_timestamp()).unwrap_or_default()
-}
-
-/// RFC 3339 in UTC, with milliseconds.
-fn milliseconds(time: OffsetDateTime) -> String {
-    let time = time.to_offset(UtcOffset::UTC);
-    let (hour, minute, second, milli) = time.to_hms_milli();
-    format!("{}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z", time.date())
 }
 
 #[cfg(test)]
@@ -282,7 +277,7 @@ mod tests {
             (datetime!(2026-11-21 00:30:00 +01:00), "2026-11-20T23:30:00.000Z"),
         ];
         for (time, text) in table {
-            assert_eq!(milliseconds(time), text);
+            assert_eq!(rfc3339_millis(time), text);
         }
         assert_eq!(seconds(datetime!(1970-01-01 00:00:07.9 UTC)), 7);
     }

@@ -32,7 +32,7 @@ pub struct Settings {
     pub ledger: Ledger,
     /// Keys that stand still.
     pub park: Park,
-    /// The page for probes and metrics.
+    /// Probes, metrics, and the ingress.
     pub http: Http,
     /// Logs.
     pub telemetry: Telemetry,
@@ -125,12 +125,38 @@ pub struct Park {
     pub wait_max_s: NonZeroU32,
 }
 
-/// The page for probes and metrics.
+/// Probes, metrics, and the ingress.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Http {
     /// Address and port; port 0 takes a free one.
     pub listen: String,
+    /// The largest body of one request, in bytes; a bulk request has no such bound, its items do.
+    pub body_bytes_max: NonZeroUsize,
+    /// Most requests in hand; beyond it they are answered `503`.
+    pub requests_max: NonZeroUsize,
+    /// Most outcomes that are waited for; beyond it writes are answered `202`.
+    pub waiting_max: NonZeroUsize,
+    /// How long a write waits for its outcome unless it says otherwise, in milliseconds.
+    pub wait_ms: u32,
+    /// The longest wait that a request may ask for, in milliseconds.
+    pub wait_max_ms: NonZeroU32,
+    /// Longest wait for the broker's confirm, in milliseconds.
+    pub confirm_max_ms: NonZeroU32,
+    /// Most items of a bulk request that are under way at once.
+    pub bulk_window: NonZeroUsize,
+    /// Most connections.
+    pub connections_max: NonZeroUsize,
+    /// Longest time for the head of a request to arrive, in milliseconds.
+    pub header_timeout_ms: NonZeroU32,
+    /// Longest pause in the body of a request, in milliseconds.
+    pub body_timeout_ms: NonZeroU32,
+    /// Certificate chain in PEM; with `tls_key_file` everything is served over TLS.
+    pub tls_cert_file: Option<String>,
+    /// Private key in PEM.
+    pub tls_key_file: Option<String>,
+    /// Bearer tokens; without this file `/v1` is served on loopback only.
+    pub tokens_file: Option<String>,
 }
 
 /// Logs.
@@ -267,7 +293,22 @@ impl Default for Park {
 
 impl Default for Http {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:8080".to_owned() }
+        Self {
+            listen: "127.0.0.1:8080".to_owned(),
+            body_bytes_max: size(1 << 20),
+            requests_max: size(1_000),
+            waiting_max: size(10_000),
+            wait_ms: 5_000,
+            wait_max_ms: u32(60_000),
+            confirm_max_ms: u32(10_000),
+            bulk_window: size(500),
+            connections_max: size(2_000),
+            header_timeout_ms: u32(10_000),
+            body_timeout_ms: u32(10_000),
+            tls_cert_file: None,
+            tls_key_file: None,
+            tokens_file: None,
+        }
     }
 }
 

@@ -1,6 +1,5 @@
 //! Consumes: the shell around the core.
 
-mod catalogue;
 mod generations;
 mod housekeeping;
 mod look;
@@ -25,11 +24,11 @@ use uuid::Uuid;
 use crate::core::hot::Hot;
 use crate::http;
 use crate::lifecycle::Lifecycle;
+use crate::postgres::catalogue::current::Catalogue;
 use crate::postgres::{connect, migrate};
 use crate::settings::Settings;
 use crate::telemetry::metrics::{self, Metrics};
 
-use catalogue::Catalogue;
 pub use process::Process;
 use status::Board;
 

@@ -18,11 +18,11 @@ use crate::core::outcome::Outcome;
 use crate::core::parking::{KeyThen, ParkLimits, Waiting};
 use crate::core::partition::PartitionId;
 use crate::core::plan::CommitPlan;
+use crate::postgres::catalogue::current::Catalogue;
 use crate::rabbit::outcomes::Leaving;
 use crate::settings::Settings;
 use crate::telemetry::metrics::Metrics;
 
-use super::catalogue::Catalogue;
 use super::reply;
 use super::status::{Board, Doing};
 use super::turn::Shell;

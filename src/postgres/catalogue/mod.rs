@@ -4,6 +4,7 @@
 //! Never: changes a table.
 
 mod columns;
+pub mod current;
 mod fold;
 mod keys;
 mod queries;

@@ -7,9 +7,10 @@ use sqlx::PgPool;
 
 use crate::core::entity::Entities;
 use crate::core::failure::Failure;
-use crate::postgres::catalogue::{self, CatalogueError};
 use crate::postgres::{Blame, failure};
 use crate::settings::EntitySettings;
+
+use super::CatalogueError;
 
 /// The current entities.
 pub struct Catalogue {
@@ -59,5 +60,5 @@ async fn read(
     settings: &BTreeMap<String, EntitySettings>,
 ) -> Result<Entities, CatalogueError> {
     let mut connection = pool.acquire().await.map_err(CatalogueError::Database)?;
-    catalogue::load(&mut connection, settings).await
+    super::load(&mut connection, settings).await
 }

@@ -1,0 +1,219 @@
+//! One write's way through the ingress: known already, under way already, or published, and then
+//! waited for.
+//!
+//! Owns: the order of these steps, and that nothing is said to be accepted before the broker
+//! confirmed it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock;
+use crate::core::message::Message;
+use crate::core::outcome::{Reason, Rejection};
+use crate::core::write::{Decoded, Identity, decode};
+use crate::rabbit::publisher::{Confirmed, PendingConfirm, Slot};
+use crate::rabbit::replies::REPLY_TO;
+use crate::wire::OutcomeBody;
+
+use super::Ingress;
+use super::broker::Line;
+use super::waiters::Word;
+
+/// After so long without an answer the ledger is asked: the answer may have been lost.
+const ASK_AFTER: Duration = Duration::from_secs(1);
+/// The same, once the connection is gone on which the answer would have come.
+const ASK_AFTER_LOSS: Duration = Duration::from_millis(100);
+
+/// Why a write was not accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// It can never be applied as it is.
+    Rejected(Rejection),
+    /// The broker is away, blocked, or did not confirm: the same request may succeed later.
+    NotAccepted(String),
+    /// As many requests are in hand as may be.
+    Busy,
+}
+
+/// A write on its way.
+pub enum Sent {
+    /// Its outcome is known: nothing was published.
+    Known(Arc<OutcomeBody>),
+    /// The broker has it, or the same write is under way already.
+    UnderWay(UnderWay),
+}
+
+/// What is waited for.
+pub struct UnderWay {
+    identity: Identity,
+    /// `None`: too many wait already; only the ledger can tell.
+    word: Option<watch::Receiver<Word>>,
+    lost: CancellationToken,
+}
+
+/// A write that is on the channel, in its order, and not confirmed yet.
+pub struct Unconfirmed {
+    identity: Identity,
+    place: Option<super::waiters::Place>,
+    confirm: PendingConfirm,
+    lost: CancellationToken,
+}
+
+impl Ingress {
+    /// Decodes with the same code as the worker; a fresh catalogue is asked before an unknown
+    /// column is called so.
+    pub async fn decoded(&self, message: &Message) -> Result<Identity, Rejection> {
+        let bytes_max = self.body_bytes_max();
+        let decoded = decode(message, &self.catalogue.entities(), bytes_max);
+        let decoded = match decoded {
+            Err(refused) if refused.stale => match self.catalogue.refresh().await {
+                Ok(entities) => decode(message, &entities, bytes_max),
+                Err(_away) => Err(refused),
+            },
+            decoded => decoded,
+        };
+        identity(decoded)
+    }
+
+    /// What is known of the write already: its stored outcome, or that its id is another's.
+    pub async fn known(&self, identity: &Identity) -> Result<Option<Arc<OutcomeBody>>, Rejection> {
+        let Some(lines) = self.lookups.find(identity.id).await else { return Ok(None) };
+        let reused = |detail: &str| Err(Rejection::new(Reason::WriteIdReused, detail));
+        match lines.iter().find(|line| line.key == identity.key) {
+            Some(line) if line.fingerprint == identity.fingerprint => {
+                let body =
+                    OutcomeBody::new(Some(identity), "", &line.outcome, line.applied_at, true);
+                Ok(Some(Arc::new(body)))
+            }
+            Some(_) => reused("this write id was used before with other content"),
+            None if lines.is_empty() => Ok(None),
+            None => reused("this write id was used before under another key"),
+        }
+    }
+
+    /// Takes one write as far as the broker's confirm.
+    pub async fn submit(&self, message: Message) -> Result<Sent, Refusal> {
+        let identity = self.decoded(&message).await.map_err(Refusal::Rejected)?;
+        if let Some(known) = self.known(&identity).await.map_err(Refusal::Rejected)? {
+            return Ok(Sent::Known(known));
+        }
+        if let Some(under_way) = self.attached(&identity) {
+            return Ok(Sent::UnderWay(under_way));
+        }
+        let line = self.broker.line().map_err(Refusal::NotAccepted)?;
+        let slot = line.publisher.reserve().await.ok_or_else(gone)?;
+        let unconfirmed = self.publish(&line, slot, message, identity)?;
+        self.confirmed(unconfirmed).await.map(Sent::UnderWay)
+    }
+
+    /// The same write, if this process has it under way.
+    pub fn attached(&self, identity: &Identity) -> Option<UnderWay> {
+        let word = self.waiters.attach(identity)?;
+        let lost = self.broker.line().map_or_else(|_| CancellationToken::new(), |line| line.lost.clone());
+        Some(UnderWay { identity: identity.clone(), word: Some(word), lost })
+    }
+
+    /// Puts the write on the channel; the order of calls is the order in which they are accepted.
+    pub fn publish(
+        &self,
+        line: &Line,
+        slot: Slot<'_>,
+        mut message: Message,
+        identity: Identity,
+    ) -> Result<Unconfirmed, Refusal> {
+        let place = self.waiters.register(&identity);
+        if let Some(place) = &place {
+            message.properties.reply_to = Some(REPLY_TO.to_owned());
+            message.properties.correlation_id = Some(place.number.to_string());
+        }
+        stamp(&mut message);
+        match slot.publish_message(&self.exchange, message) {
+            Ok(confirm) => Ok(Unconfirmed { identity, place, confirm, lost: line.lost.clone() }),
+            Err(error) => {
+                place.iter().for_each(|place| self.waiters.forget(place.number));
+                Err(Refusal::NotAccepted(error.to_string()))
+            }
+        }
+    }
+
+    /// Waits for the broker's word on it.
+    pub async fn confirmed(&self, unconfirmed: Unconfirmed) -> Result<UnderWay, Refusal> {
+        let Unconfirmed { identity, place, confirm, lost } = unconfirmed;
+        let why = match confirm.wait().await {
+            Confirmed::Accepted => {
+                if let Some(place) = &place {
+                    self.waiters.confirmed(place.number, &identity);
+                }
+                let word = place.map(|place| place.word);
+                return Ok(UnderWay { identity, word, lost });
+            }
+            Confirmed::Returned { text, .. } => format!("no queue takes it: {text}"),
+            Confirmed::Refused => "the broker could not keep it".to_owned(),
+            Confirmed::Silent { within } => format!("the broker did not confirm within {within:?}"),
+            Confirmed::Lost(error) => error.to_string(),
+        };
+        place.iter().for_each(|place| self.waiters.forget(place.number));
+        Err(Refusal::NotAccepted(why))
+    }
+
+    /// Waits for the outcome, at most so long; `None`: it is not known yet.
+    pub async fn outcome(&self, under_way: UnderWay, wait: Duration) -> Option<Arc<OutcomeBody>> {
+        let UnderWay { identity, mut word, lost } = under_way;
+        let until = Instant::now() + wait;
+        let mut ask_at = Instant::now() + ASK_AFTER;
+        loop {
+            let answered = async {
+                match &mut word {
+                    Some(word) => word.wait_for(Option::is_some).await.ok()?.clone(),
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                answered = answered => match answered {
+                    Some(outcome) => return Some(outcome),
+                    // Its entry was given up: the ledger tells.
+                    None => {
+                        word = None;
+                        ask_at = Instant::now();
+                    }
+                },
+                () = sleep_until(until) => return None,
+                () = lost.cancelled(), if word.is_some() => {
+                    word = None;
+                    ask_at = Instant::now();
+                }
+                () = sleep_until(ask_at) => {
+                    if let Ok(Some(known)) = self.known(&identity).await {
+                        return Some(known);
+                    }
+                    let pause = if word.is_some() { ASK_AFTER } else { ASK_AFTER_LOSS };
+                    ask_at = Instant::now() + pause;
+                }
+            }
+        }
+    }
+}
+
+fn identity(decoded: Decoded) -> Result<Identity, Rejection> {
+    match decoded {
+        Ok(write) => Ok(write.identity),
+        Err(refused) => Err(refused.rejection),
+    }
+}
+
+fn gone() -> Refusal {
+    Refusal::NotAccepted("the connection was lost".to_owned())
+}
+
+/// When it was published: lag is measured from there.
+fn stamp(message: &mut Message) {
+    let now = clock::now();
+    message.properties.timestamp = u64::try_from(now.unix_timestamp()).ok();
+    let text = crate::core::moment::rfc3339_millis(now);
+    message.properties.headers.insert("published-at".to_owned(), text.into());
+}
