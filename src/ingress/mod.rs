@@ -1,0 +1,151 @@
+//! Writes over HTTP: published confirmed, waited for, answered with their outcome.
+//!
+//! Owns: what a request holds while it is in hand, and that the number of those is bounded.
+//! Never: writes a row, or decides about a write: it asks the same code as the worker, and the
+//! worker has the last word.
+
+pub mod answer;
+pub mod auth;
+mod broker;
+pub mod headers;
+mod lookups;
+pub mod problem;
+mod routes;
+mod submit;
+mod target;
+mod waiters;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use sqlx::PgPool;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::postgres::catalogue::current::Catalogue;
+use crate::settings::Settings;
+use crate::telemetry::metrics::Ingress as Metrics;
+
+use auth::Tokens;
+use broker::Broker;
+use lookups::{Answers, Lookups};
+use waiters::Waiters;
+
+pub use routes::router;
+
+/// How often entries are swept for which nobody waits any more.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked whether everything in hand is answered.
+const DRAIN_LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// One ingress process.
+pub struct Ingress {
+    settings: Settings,
+    /// Where writes are published.
+    exchange: String,
+    pool: PgPool,
+    catalogue: Arc<Catalogue>,
+    broker: Broker,
+    waiters: Waiters,
+    lookups: Lookups,
+    tokens: Tokens,
+    in_hand: Arc<Semaphore>,
+    draining: AtomicBool,
+    metrics: Metrics,
+}
+
+impl Ingress {
+    /// An ingress that is not connected yet; [`Ingress::run`] must run with the second value.
+    pub fn new(
+        settings: Settings,
+        pool: PgPool,
+        catalogue: Arc<Catalogue>,
+        tokens: Tokens,
+    ) -> (Arc<Self>, Answers) {
+        let (lookups, answers) = Lookups::new(pool.clone());
+        let ingress = Self {
+            exchange: format!("{}.writes", settings.amqp.prefix),
+            in_hand: Arc::new(Semaphore::new(settings.http.requests_max.get())),
+            waiters: Waiters::new(settings.http.waiting_max.get()),
+            broker: Broker::default(),
+            draining: AtomicBool::new(false),
+            metrics: Metrics::new(),
+            settings,
+            pool,
+            catalogue,
+            lookups,
+            tokens,
+        };
+        (Arc::new(ingress), answers)
+    }
+
+    /// Serves until `drain`, and then until everything in hand is answered; cancels `answered`
+    /// then, and keeps the line to the broker until `closed`.
+    pub async fn run(
+        self: Arc<Self>,
+        answers: Answers,
+        drain: CancellationToken,
+        answered: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let closed = CancellationToken::new();
+        let draining = async {
+            drain.cancelled().await;
+            self.draining.store(true, Ordering::Relaxed);
+            info!(in_hand = self.in_hand(), "Answering what is in hand");
+            while self.in_hand() > 0 {
+                tokio::time::sleep(DRAIN_LOOK_EVERY).await;
+            }
+            answered.cancel();
+            closed.cancel();
+        };
+        let (_, (), ()) = tokio::join!(
+            draining,
+            self.broker.run(&self.settings, &self.waiters, closed.clone()),
+            async {
+                tokio::select! {
+                    () = answers.run() => {}
+                    () = self.look_after() => {}
+                    () = closed.cancelled() => {}
+                }
+            },
+        );
+        Ok(())
+    }
+
+    /// What is missing for this ingress to accept writes; empty when it is ready.
+    pub fn missing(&self) -> Vec<String> {
+        let mut missing = Vec::new();
+        if self.draining.load(Ordering::Relaxed) {
+            missing.push("draining: the process is about to stop".to_owned());
+        }
+        missing.extend(self.broker.line().err().map(|why| format!("broker: {why}")));
+        missing
+    }
+
+    /// The largest body of one write: both the ingress's bound and the worker's hold.
+    fn body_bytes_max(&self) -> usize {
+        self.settings.http.body_bytes_max.min(self.settings.batch.body_bytes_max).get()
+    }
+
+    /// A place among the requests in hand, if there is one.
+    fn take_in_hand(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.in_hand).try_acquire_owned().ok()
+    }
+
+    fn in_hand(&self) -> usize {
+        self.settings.http.requests_max.get() - self.in_hand.available_permits()
+    }
+
+    async fn look_after(&self) {
+        let mut tick = interval(SWEEP_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            self.waiters.sweep();
+            self.metrics.gauges(self.in_hand(), self.waiters.len());
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! The calls of `/v1`.
+//!
+//! Owns: which path is which call. What a path names is decoded by `target`, not by the router: a
+//! key may hold an encoded slash.
+
+mod bulk;
+mod read;
+mod write;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::Router;
+use axum::extract::{ConnectInfo, OriginalUri, Request, State};
+use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+
+use super::Ingress;
+use super::auth::{Denied, Scope};
+use super::problem::Problem;
+use super::target;
+
+/// The calls of `/v1`.
+pub fn router(ingress: Arc<Ingress>) -> Router {
+    Router::new().route("/v1/{*path}", any(call)).with_state(ingress)
+}
+
+/// Everything that a call may look at.
+pub(super) struct Call<'a> {
+    pub ingress: &'a Ingress,
+    pub method: Method,
+    pub headers: HeaderMap,
+    /// The decoded segments behind `/v1/`.
+    pub segments: Vec<String>,
+}
+
+async fn call(
+    State(ingress): State<Arc<Ingress>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    OriginalUri(uri): OriginalUri,
+    request: Request,
+) -> Response {
+    let trace_id = request.extensions().get::<TraceId>().map(|trace| trace.0.clone());
+    let answered = answer(&ingress, peer, uri.path(), request).await;
+    answered.unwrap_or_else(|mut problem| {
+        problem.trace_id = trace_id;
+        ingress.metrics.problem(&problem);
+        problem.into_response()
+    })
+}
+
+/// The trace of a request.
+#[derive(Debug, Clone)]
+pub struct TraceId(pub String);
+
+async fn answer(
+    ingress: &Ingress,
+    peer: SocketAddr,
+    path: &str,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let segments = target::segments(path).map_err(|rejection| Problem::rejected(&rejection))?;
+    let names: Vec<&str> = segments.iter().map(String::as_str).collect();
+    let call = |scope| -> Result<Call<'_>, Problem> {
+        let authorization = parts.headers.get(AUTHORIZATION);
+        ingress.tokens.check(authorization, scope, peer).map_err(denied)?;
+        Ok(Call {
+            ingress,
+            method: parts.method.clone(),
+            headers: parts.headers.clone(),
+            segments: segments.clone(),
+        })
+    };
+    match (parts.method.as_str(), names.as_slice()) {
+        ("POST", ["writes"]) => {
+            let _in_hand = in_hand(ingress)?;
+            bulk::writes(call(Scope::Write)?, body).await
+        }
+        ("GET" | "HEAD", ["writes", entity, write_id]) => {
+            read::outcome(&call(Scope::Read)?, entity, write_id).await
+        }
+        (_, ["writes"]) => Err(not_allowed("POST")),
+        (_, ["writes", ..]) => Err(not_allowed("GET")),
+        (_, [] | [""] | ["", ..]) => Err(no_such_path()),
+        ("POST", [_]) | ("POST" | "PATCH" | "PUT" | "DELETE", [_, _, ..]) => {
+            let in_hand = in_hand(ingress)?;
+            let call = call(Scope::Write)?;
+            let answer = write::write(&call, body).await;
+            drop(in_hand);
+            answer
+        }
+        ("GET" | "HEAD", [_, _, ..]) => read::row(&call(Scope::Read)?).await,
+        (_, [_]) => Err(not_allowed("POST")),
+        (_, _) => Err(not_allowed("GET, PATCH, PUT, POST, DELETE")),
+    }
+}
+
+/// A place among the requests in hand.
+fn in_hand(ingress: &Ingress) -> Result<tokio::sync::OwnedSemaphorePermit, Problem> {
+    if ingress.draining.load(Ordering::Relaxed) {
+        return Err(Problem::later("draining", "this process is about to stop"));
+    }
+    let busy = || Problem::refused(&super::submit::Refusal::Busy);
+    ingress.take_in_hand().ok_or_else(busy)
+}
+
+fn denied(denied: Denied) -> Problem {
+    let unauthorized = |detail: &str| Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail);
+    let forbidden = |detail: String| Problem::new(StatusCode::FORBIDDEN, "forbidden", detail);
+    match denied {
+        Denied::Missing => unauthorized("send Authorization: Bearer <token>"),
+        Denied::Invalid => unauthorized("this token is not valid"),
+        Denied::Forbidden { scope } => {
+            forbidden(format!("this token does not have the scope {scope:?}").to_lowercase())
+        }
+        Denied::NotLoopback => forbidden(
+            "no tokens are configured (http.tokens_file), so only loopback is served".to_owned(),
+        ),
+    }
+}
+
+fn not_allowed(methods: &str) -> Problem {
+    let detail = format!("this path takes {methods}");
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+}
+
+fn no_such_path() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "no_such_path", "there is nothing under this path")
+}
