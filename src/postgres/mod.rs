@@ -11,6 +11,7 @@ mod ledger;
 pub mod ledger_parts;
 pub mod migrate;
 pub mod parking;
+pub mod preview;
 mod rows;
 pub mod store;
 

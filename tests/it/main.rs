@@ -15,6 +15,7 @@
 mod batches;
 mod catalogue;
 mod changes;
+mod keys;
 mod kills;
 mod metrics;
 #[path = "../model/mod.rs"]

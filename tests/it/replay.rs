@@ -270,6 +270,38 @@ async fn what_never_was_a_write_goes_through_the_front_door_once_it_is_mended() 
 }
 
 #[tokio::test]
+async fn a_dry_run_says_what_would_become_of_each_and_changes_nothing() {
+    let mut stage = Stage::new("").await;
+    stage.dead(500).await;
+    let edit = r#"update keylane.dead_letters set body = '{"stok":7}' where write_id = 'w2'"#;
+    stage.scene.execute(edit).await;
+    let mut no_type = write("x", "a", "anonymous", "{}");
+    no_type.kind = None;
+    stage.sender.send(&[no_type]).await;
+    stage.states("dead", 501).await;
+    let before = stage.scene.rows("select * from keylane.dead_letters order by id").await;
+    let away = [("KEYLANE__AMQP__URL", "amqp://guest:guest@127.0.0.1:1/%2f")];
+    let args = ["dead-letters", "replay", "--all", "--dry-run", "--output", "json"];
+    let said = stage.cli.run_with(&args, &away).await.ended(1);
+    assert!(
+        said.error.contains("499 would be resolved, 1 dead again, 1 skipped"),
+        "{}",
+        said.error
+    );
+    let results = said.list();
+    assert_eq!(results.len(), 501);
+    let count = |name: &str, value: &str| results.iter().filter(|line| line[name] == value).count();
+    assert_eq!((count("effect", "created"), count("effect", "updated")), (7, 492));
+    assert_eq!((count("reason", "unknown_column"), count("reason", "edit_first")), (1, 1));
+    let after = stage.scene.rows("select * from keylane.dead_letters order by id").await;
+    assert_eq!(before, after);
+    for table in ["replays", "replay_letters", "operator_actions", "parked_keys"] {
+        let rows = format!("select count(*) from keylane.{table}");
+        assert_eq!(stage.scene.number(&rows).await, 0, "{table}");
+    }
+}
+
+#[tokio::test]
 async fn wrong_questions_are_answered_without_a_change() {
     let stage = Stage::new("").await;
     let table: [(&[&str], i32, &str); 9] = [
