@@ -519,3 +519,11 @@ pub async fn census(pool: &PgPool) -> Result<Census, sqlx::Error> {
           from keylane.parked_keys";
     sqlx::query_as(SQL).fetch_one(pool).await
 }
+
+/// Who holds rows that keys wait for, and how many keys, the most first.
+pub async fn blockers(pool: &PgPool, most: i64) -> Result<Vec<(String, i64)>, sqlx::Error> {
+    const SQL: &str = "
+        select coalesce(blocker, ''), count(*) from keylane.parked_keys
+         where waits_for = 'lock' group by 1 order by 2 desc limit $1";
+    sqlx::query_as(SQL).bind(most).fetch_all(pool).await
+}

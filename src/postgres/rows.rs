@@ -159,12 +159,12 @@ impl Statements {
         });
         let mut count = (0, 0);
         let mut add = |(written, planned)| count = (count.0 + written, count.1 + planned);
-        let deleted = self.delete_rows(connection, &deletes).await;
-        add(deleted.map_err(refused(Blame::ADelete))?);
-        let updated = self.put(connection, &self.update, updates.collect(), Code::Keep).await;
-        add(updated.map_err(refused(Blame::AWrite))?);
-        let inserted = self.put(connection, &self.insert, inserts.collect(), Code::Default).await;
-        add(inserted.map_err(refused(Blame::AWrite))?);
+        let rows = self.delete_rows(connection, &deletes).await;
+        add(rows.map_err(refused(Blame::ADelete))?);
+        let rows = self.put(connection, &self.update, updates.collect(), Code::Keep).await;
+        add(rows.map_err(refused(Blame::AWrite))?);
+        let rows = self.put(connection, &self.insert, inserts.collect(), Code::Default).await;
+        add(rows.map_err(refused(Blame::AWrite))?);
         Ok(count)
     }
 

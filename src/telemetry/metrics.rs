@@ -26,6 +26,9 @@ const SECONDS: [f64; 14] =
 /// Bounds of the batch size, in writes.
 const WRITES: [f64; 11] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 5000.0];
 
+/// Names of holders of rows that the page knows at most, in the life of a process.
+const BLOCKERS_MAX: usize = 50;
+
 /// The help of every metric, by name; `docs/OPERATING.md` lists the same.
 pub const HELP: &[(&str, &str)] = &[
     ("keylane_deliveries_total", "Deliveries received from the broker"),
@@ -53,6 +56,10 @@ pub const HELP: &[(&str, &str)] = &[
         "keylane_waiting_keys",
         "Keys whose writes are tried again by themselves, by what they wait for",
     ),
+    (
+        "keylane_blocked_keys",
+        "Keys that wait for a row, by the process id and statement that hold it",
+    ),
     ("keylane_parked_writes", "Writes that rest among the dead letters"),
     ("keylane_letters_total", "Dead letters and resting writes decided from the table, by outcome"),
     ("keylane_replies_dropped_total", "Outcomes that could not be sent to reply_to"),
@@ -74,6 +81,8 @@ pub struct Metrics {
     partitions_held: Gauge,
     /// Series of `keylane_dead_letters`, by their labels.
     shown: Arc<Mutex<BTreeMap<[String; 3], Gauge>>>,
+    /// Series of `keylane_blocked_keys`, by their label.
+    blockers: Arc<Mutex<BTreeMap<String, Gauge>>>,
     connected: Gauge,
 }
 
@@ -132,6 +141,10 @@ impl Metrics {
             replies_dropped: counter!("keylane_replies_dropped_total"),
             partitions_held: gauge!("keylane_partitions_held"),
             shown: Arc::default(),
+            blockers: Arc::new(Mutex::new(BTreeMap::from([(
+                String::new(),
+                gauge!("keylane_blocked_keys", "blocker" => ""),
+            )]))),
             connected: gauge!("keylane_connected"),
         }
     }
@@ -242,8 +255,20 @@ impl Metrics {
         }
     }
 
-    /// Keys that stand still.
-    pub fn census(&self, census: &Census) {
+    /// Keys that stand still, and who holds the rows that some of them wait for.
+    pub fn census(&self, census: &Census, blockers: &[(String, i64)]) {
+        let mut named = self.blockers.lock().unwrap_or_else(PoisonError::into_inner);
+        for gauge in named.values() {
+            gauge.set(0.0);
+        }
+        for (blocker, keys) in blockers {
+            let known = named.contains_key(blocker) || named.len() < BLOCKERS_MAX;
+            let name = if known { blocker.as_str() } else { "others" };
+            let gauge = named
+                .entry(name.to_owned())
+                .or_insert_with(|| gauge!("keylane_blocked_keys", "blocker" => name.to_owned()));
+            gauge.increment(precise(usize::try_from(*keys).unwrap_or(0)));
+        }
         let count = |count: i64| precise(usize::try_from(count).unwrap_or(0));
         gauge!("keylane_parked_keys").set(count(census.keys));
         gauge!("keylane_paused_keys").set(count(census.paused));

@@ -22,6 +22,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(5);
 const OVERDUE_AFTER: Duration = Duration::from_secs(5);
 /// Most keys that are reminded of at once.
 const REMINDERS_MAX: i64 = 200;
+/// Holders of rows that the metrics name.
+const BLOCKERS_SHOWN: i64 = 5;
 /// Looks between two reports of the busiest keys.
 const LOOKS_A_REPORT: u32 = 5;
 /// Looks between two rounds of the ledger's parts.
@@ -99,7 +101,11 @@ async fn round(process: &Process, retention_hours: u32) -> Result<(), sqlx::Erro
 async fn look_after_keys(process: &Process) -> Result<(), sqlx::Error> {
     let census = parking::census(&process.pool).await?;
     process.resting.store(usize::try_from(census.resting).unwrap_or(0), Ordering::Relaxed);
-    process.metrics.census(&census);
+    let blockers = match census.for_locks {
+        0 => Vec::new(),
+        _ => parking::blockers(&process.pool, BLOCKERS_SHOWN).await?,
+    };
+    process.metrics.census(&census, &blockers);
     if census.keys == 0 {
         return Ok(());
     }

@@ -54,26 +54,27 @@ impl<S: Store, H: Shell> Lane<'_, S, H> {
         let mut letters_max = self.limits.writes_max;
         let mut judged = None;
         while !self.stop.is_cancelled() {
-            let Failed { failure, letters, alone } = match self.take(letters_max, &judged).await {
-                Ok(looked) => {
-                    self.asked.clear();
-                    attempts.clear();
-                    judged = None;
-                    letters_max = self.limits.writes_max.min(letters_max.saturating_mul(2));
-                    let now = Instant::now();
-                    if looked.more {
-                        self.look_at = Some(now);
-                    } else if looked.keys > 0 {
-                        let again = now + AGAIN_AFTER;
-                        self.look_at = Some(self.look_at.map_or(again, |at| at.min(again)));
+            let Failed { failure, letters, alone } =
+                match self.take(letters_max, judged.as_ref()).await {
+                    Ok(looked) => {
+                        self.asked.clear();
+                        attempts.clear();
+                        judged = None;
+                        letters_max = self.limits.writes_max.min(letters_max.saturating_mul(2));
+                        let now = Instant::now();
+                        if looked.more {
+                            self.look_at = Some(now);
+                        } else if looked.keys > 0 {
+                            let again = now + AGAIN_AFTER;
+                            self.look_at = Some(self.look_at.map_or(again, |at| at.min(again)));
+                        }
+                        if looked.more && now < until {
+                            continue;
+                        }
+                        return Ok(());
                     }
-                    if looked.more && now < until {
-                        continue;
-                    }
-                    return Ok(());
-                }
-                Err(failed) => failed,
-            };
+                    Err(failed) => failed,
+                };
             let attempt = attempts.entry(failure.cause()).or_default();
             *attempt += 1;
             let verdict = failure.verdict(*attempt, letters);
@@ -87,7 +88,7 @@ impl<S: Store, H: Shell> Lane<'_, S, H> {
                     self.reclaim(deliveries, &failure, &mut reclaims, patience).await?;
                 }
                 Verdict::Retry { after, halt } => {
-                    self.wait(&failure, after, halt, patience).await?
+                    self.wait(&failure, after, halt, patience).await?;
                 }
                 Verdict::Bisect => {
                     letters_max = (letters / 2).max(1);
@@ -106,7 +107,7 @@ impl<S: Store, H: Shell> Lane<'_, S, H> {
     async fn take(
         &mut self,
         letters_max: usize,
-        judged: &Option<(i64, Verdict)>,
+        judged: Option<&(i64, Verdict)>,
     ) -> Result<Looked, Failed> {
         let failed = |failure| Failed { failure, letters: 0, alone: None };
         let started = Instant::now();

@@ -231,11 +231,15 @@ impl<'a, S: Store, H: Shell> Lane<'a, S, H> {
                     attempts.retain(|cause, _| *cause == Failure::LOCKED);
                 }
                 Verdict::Reject(rejection) => {
-                    items.iter_mut().for_each(|item| item.reject(rejection.clone()));
+                    for item in items {
+                        item.reject(rejection.clone());
+                    }
                     attempts.clear();
                 }
                 Verdict::Rest(obstacle) => {
-                    items.iter_mut().for_each(|item| item.obstacle = Some(obstacle.clone()));
+                    for item in items {
+                        item.obstacle = Some(obstacle.clone());
+                    }
                     attempts.clear();
                 }
             }

@@ -15,6 +15,8 @@
 mod batches;
 mod catalogue;
 mod changes;
+mod dead_letters;
+mod dead_letters_changed;
 mod keys;
 mod kills;
 mod metrics;
@@ -28,6 +30,7 @@ mod parts;
 mod publish;
 mod queues;
 mod replay;
+mod replay_outages;
 mod ring;
 mod senders;
 mod servers_lost;

@@ -4,11 +4,12 @@ use crate::support::{Cli, Scene, Sender, Worker, entities, wait, write};
 
 /// Nothing above 99 until somebody mends it.
 const LOW: &str = "alter table items add constraint low check (stock < 100)";
-const MEND: &str = "alter table items drop constraint low";
+pub(crate) const MEND: &str = "alter table items drop constraint low";
 
-struct Stage {
-    scene: Scene,
-    cli: Cli,
+/// A scene with dead letters.
+pub(crate) struct Stage {
+    pub scene: Scene,
+    pub cli: Cli,
     sender: Sender,
     worker: Worker,
 }
@@ -17,7 +18,10 @@ impl Stage {
     /// A worker, and a table that refuses what `dead` sends. `on_reject` is a line of settings.
     async fn new(on_reject: &str) -> Self {
         let entity = format!("{}{on_reject}", entities::ITEM);
-        let scene = Scene::new(entities::ITEMS, &entity).await;
+        Self::on(Scene::new(entities::ITEMS, &entity).await).await
+    }
+
+    pub(crate) async fn on(scene: Scene) -> Self {
         scene.execute(LOW).await;
         let worker = scene.worker().await;
         let sender = scene.sender().await;
@@ -26,7 +30,7 @@ impl Stage {
     }
 
     /// Sends `count` writes over 7 keys that all become dead letters.
-    async fn dead(&mut self, count: i64) {
+    pub(crate) async fn dead(&mut self, count: i64) {
         let writes: Vec<_> = (0..count)
             .map(|number| {
                 let (key, id) = (format!("k{}", number % 7), format!("w{number}"));
@@ -37,7 +41,7 @@ impl Stage {
         self.states("dead", count).await;
     }
 
-    async fn count(&self, state: &str) -> i64 {
+    pub(crate) async fn count(&self, state: &str) -> i64 {
         let sql = format!("select count(*) from keylane.dead_letters where state = '{state}'");
         self.scene.number(&sql).await
     }
@@ -47,7 +51,7 @@ impl Stage {
     }
 
     /// Every one of the writes was applied once, each key's last one last.
-    async fn all_applied(&self, count: i64) {
+    pub(crate) async fn all_applied(&self, count: i64) {
         assert_eq!(self.count("resolved").await, count);
         let applied = "select count(*) from keylane.ledger where outcome = 'applied'";
         assert_eq!(self.scene.number(applied).await, count);

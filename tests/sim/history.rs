@@ -32,7 +32,7 @@ pub(crate) enum Act {
 pub(crate) enum Event {
     /// A delivery that was seen for the first time, and its dead letter, if it became one.
     Delivery {
-        message: Message,
+        message: Box<Message>,
         outcome: Outcome,
         letter: Option<i64>,
     },

@@ -154,7 +154,7 @@ impl Tables {
                     self.history.push(Event::Letter { id, outcome });
                 }
                 Source::Delivery(_) if !settled.replayed && item.identity().is_some() => {
-                    let message = item.message.clone();
+                    let message = Box::new(item.message.clone());
                     let names = |letter: &super::tables::Letter| {
                         letter.identity.as_ref() == item.identity()
                     };
@@ -225,13 +225,13 @@ impl Tables {
         if !looks {
             return;
         }
-        let line = self.line(&name);
+        let places = self.line(&name);
         let still = match &change.then {
             KeyThen::Waits(_) => Some(("waiting", "behind_waiting_write")),
             KeyThen::Stopped => Some(("parked", "behind_dead_letter")),
             KeyThen::AsBefore | KeyThen::GoesOn => None,
         };
-        for place in &line {
+        for place in &places {
             let letter = &mut self.dead_letters[*place];
             if let (Some(still), "parked" | "waiting") = (still, letter.state)
                 && letter.state != still.0
@@ -240,7 +240,7 @@ impl Tables {
             }
         }
         if change.then == KeyThen::GoesOn {
-            let first = line.first().map(|place| self.dead_letters[*place].state);
+            let first = places.first().map(|place| self.dead_letters[*place].state);
             let key = self.parked.get_mut(&name).expect("it is looked at");
             match first {
                 None if !key.paused => {
@@ -319,10 +319,10 @@ impl Tables {
             _ => {}
         }
         key.due_at = if key.paused { None } else { Some(now) };
-        let line = self.line(&name);
+        let places = self.line(&name);
         let rests =
             |place: &&usize| matches!(self.dead_letters[**place].state, "parked" | "waiting");
-        let resting = i64::try_from(line.iter().filter(rests).count()).expect("it is small");
+        let resting = i64::try_from(places.iter().filter(rests).count()).expect("it is small");
         self.parked.get_mut(&name).expect("it is there").resting = resting;
         self.history.push(Event::Operator(act.clone()));
         true

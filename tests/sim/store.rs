@@ -176,7 +176,6 @@ impl MemoryStore {
     async fn try_commit(
         &mut self,
         session: SessionId,
-        partition: PartitionId,
         items: &[Item],
         plan: &CommitPlan,
     ) -> Result<(), Failure> {
@@ -199,7 +198,7 @@ impl MemoryStore {
         self.process.step("rows written").await;
         self.server().check(session)?;
         if let Some(doubt) = self.process.doubt() {
-            self.leave_in_doubt(session, partition, doubt, items, plan)?;
+            self.leave_in_doubt(session, doubt, items, plan)?;
             return Err(Failure::ConnectionLost("the end of COMMIT is unknown".to_owned()));
         }
         self.server().commit(session, items, plan)?;
@@ -211,13 +210,13 @@ impl MemoryStore {
     fn leave_in_doubt(
         &self,
         session: SessionId,
-        partition: PartitionId,
         doubt: Doubt,
         items: &[Item],
         plan: &CommitPlan,
     ) -> Result<(), Failure> {
         let mut server = self.server();
-        server.tables.clone().commit(partition, items, plan)?;
+        // Which lane it is decides nothing about whether it can be committed.
+        server.tables.clone().commit(PartitionId::HELD, items, plan)?;
         server.doubts += 1;
         match doubt {
             Doubt::Aborted => server.close(session),
@@ -278,12 +277,12 @@ impl Store for MemoryStore {
 
     async fn commit(
         &mut self,
-        partition: PartitionId,
+        _partition: PartitionId,
         items: &[Item],
         plan: &CommitPlan,
     ) -> Result<(), Failure> {
         let Some(session) = self.session.take() else { return Err(Failure::Unclaimed) };
-        match self.try_commit(session.0, partition, items, plan).await {
+        match self.try_commit(session.0, items, plan).await {
             Ok(()) => {
                 self.session = Some(session);
                 Ok(())

@@ -12,6 +12,7 @@ use super::letter::{self, Body, DeadLetter};
 use super::row::{self, CurrentRow};
 use super::{IN_LINE, Summary};
 use crate::core::failure::Failure;
+use crate::core::fingerprint::ledger_id;
 use crate::postgres::{Blame, failure};
 use crate::settings::Settings;
 
@@ -80,7 +81,7 @@ pub async fn show(
     let (mut row, mut behind, mut applied_since) = (None, Behind::default(), None);
     if let Some(place) = letter.entity_and_key() {
         behind = waiting(connection, id, place).await?;
-        applied_since = applied(connection, letter.dead_at, place).await?;
+        applied_since = applied(connection, &letter, place).await?;
         row = Some(row::current(connection, settings, place).await);
     }
     let json = serde_json::from_slice(&letter.body.0).ok();
@@ -137,20 +138,31 @@ async fn waiting(
     Ok(Behind { count, first })
 }
 
-/// How many writes of the key were applied since then; `None` if that takes too long.
+/// How many writes of the key were applied since then; `None` if that takes too long. Lines of one
+/// batch have one time, and their place in the table keeps their order.
 async fn applied(
     connection: &mut PgConnection,
-    since: OffsetDateTime,
+    letter: &DeadLetter,
     (entity, key): (&str, &str),
 ) -> Result<Option<i64>, sqlx::Error> {
     const SQL: &str = "
-        select count(*) from keylane.ledger
-         where entity = $1 and key = $2 and outcome = 'applied' and applied_at > $3";
+        with own as (
+            select part, ctid as place from keylane.ledger
+             where id = $4 and key = $2 and applied_at = $3)
+        select count(*) from keylane.ledger l
+         where l.entity = $1 and l.key = $2 and l.outcome = 'applied' and l.applied_at >= $3
+           and (l.applied_at > $3
+                or exists (select from own where own.part = l.part and own.place < l.ctid))";
     let mut tx = connection.begin().await?;
     let bound = format!("set local statement_timeout = {LEDGER_TIMEOUT_MS}");
     sqlx::query(AssertSqlSafe(bound)).execute(&mut *tx).await?;
-    let count = sqlx::query_scalar(SQL).bind(entity).bind(key).bind(since).fetch_one(&mut *tx);
-    let count = count.await;
+    let count = sqlx::query_scalar(SQL)
+        .bind(entity)
+        .bind(key)
+        .bind(letter.dead_at)
+        .bind(letter.write_id.as_deref().map(|write_id| ledger_id(entity, write_id)))
+        .fetch_one(&mut *tx)
+        .await;
     tx.rollback().await?;
     match count {
         Ok(count) => Ok(Some(count)),

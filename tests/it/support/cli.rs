@@ -45,7 +45,7 @@ impl Cli {
     pub(crate) async fn run_with(&self, args: &[&str], variables: &[(&str, &str)]) -> Said {
         let mut command = self.command(args);
         command.envs(variables.iter().copied());
-        said(blocking(move || command.output().unwrap()).await)
+        said(&blocking(move || command.output().unwrap()).await)
     }
 
     /// Starts a command; what it says can be read when it has ended.
@@ -81,7 +81,7 @@ impl Running {
     /// Waits for its end.
     pub(crate) async fn ended(mut self) -> Said {
         let child = self.0.take().unwrap();
-        said(blocking(move || child.wait_with_output().unwrap()).await)
+        said(&blocking(move || child.wait_with_output().unwrap()).await)
     }
 }
 
@@ -94,7 +94,7 @@ impl Drop for Running {
     }
 }
 
-fn said(output: Output) -> Said {
+fn said(output: &Output) -> Said {
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     Said { code: output.status.code(), out: text(&output.stdout), error: text(&output.stderr) }
 }

@@ -5,6 +5,7 @@ mod database;
 pub(crate) mod entities;
 pub(crate) mod http;
 pub(crate) mod load;
+mod operator;
 pub(crate) mod raw;
 pub(crate) mod scene;
 pub(crate) mod sender;
@@ -14,6 +15,7 @@ pub(crate) mod worker;
 
 pub(crate) use cli::Cli;
 pub(crate) use database::database;
+pub(crate) use operator::Operator;
 pub(crate) use scene::Scene;
 pub(crate) use sender::{Sender, Write, write};
 pub(crate) use servers::OwnServers;
