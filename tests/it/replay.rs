@@ -110,6 +110,35 @@ async fn what_is_not_mended_is_dead_again_and_one_that_was_edited_is_applied() {
 }
 
 #[tokio::test]
+async fn what_was_applied_since_is_told_before_a_replay_comes_after_it() {
+    let mut stage = Stage::new("").await;
+    stage.dead(10).await;
+    stage.scene.execute(MEND).await;
+    stage.sender.outcome(write("item.upsert", "k0", "later", r#"{"stock":1}"#)).await;
+    let replay = ["dead-letters", "replay", "--all"];
+    let said = stage.cli.run(&replay).await.ended(1);
+    assert!(said.error.contains("warning: 2 of them have later writes"), "{}", said.error);
+    stage.cli.run(&[&replay[..], &["--yes", "--limit", "1"]].concat()).await.ended(0);
+    let stock = "select stock from items where sku = 'k0'";
+    assert_eq!(stage.scene.number(stock).await, 1000);
+}
+
+#[tokio::test]
+async fn a_replay_of_a_paused_key_says_what_it_waits_for() {
+    let mut stage = Stage::new("").await;
+    stage.dead(8).await;
+    stage.scene.execute(MEND).await;
+    stage.cli.run(&["key", "pause", "item", "k0"]).await.ended(0);
+    let said = stage.cli.run(&["dead-letters", "replay", "--all", "--yes"]).await.ended(1);
+    assert!(said.error.contains("6 of 8 resolved"), "{}", said.error);
+    assert!(said.error.contains("its key is paused"), "{}", said.error);
+    stage.cli.run(&["key", "resume", "item", "k0"]).await.ended(0);
+    let replay = stage.scene.number("select id from keylane.replays").await.to_string();
+    stage.cli.run(&["dead-letters", "replay", "--continue", &replay]).await.ended(0);
+    stage.all_applied(8).await;
+}
+
+#[tokio::test]
 async fn a_canary_that_dies_of_something_new_saves_the_rest() {
     let mut stage = Stage::new("").await;
     stage.dead(20).await;
