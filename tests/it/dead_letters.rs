@@ -184,7 +184,7 @@ async fn of_a_bad_file_nothing_is_imported() {
     let bad = format!("{exported}\ngarbage\n{{\"id\":1}}\n");
     let file = operator.file("bad.ndjson", bad.as_bytes());
     let error = operator.fails(1, &["dead-letters", "import", &file]).await;
-    assert!(error.contains("2 lines are not") && error.contains("line 7:"), "{error}");
+    assert!(error.contains("in 2 of its lines") && error.contains("line 7:"), "{error}");
     assert!(error.contains("line 8:"), "{error}");
     let replaying = exported.replace(r#""state":"dead""#, r#""state":"replaying""#);
     let twice = replaying.lines().next().unwrap();

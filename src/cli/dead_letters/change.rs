@@ -83,7 +83,7 @@ pub async fn run(
         let why = chain(error.as_ref());
         writeln!(stderr(), "their keys go on a little later, the broker was not reached: {why}")?;
     }
-    writeln!(stderr(), "{} {}", change.to(), done.count)?;
+    writeln!(stderr(), "{} {}", change.done(), done.count)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -98,7 +98,7 @@ async fn check_ids(
         let Some(state) = states.get(id) else { return Err(unknown(*id)) };
         if !change.from().contains(&state.as_str()) {
             let from = change.from().join(", ");
-            bail!("dead letter {id} is {state}, not {from}; nothing was changed");
+            bail!("dead letter {id} is {state}, not one of {from}; nothing was changed");
         }
     }
     Ok(())

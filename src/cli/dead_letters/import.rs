@@ -29,9 +29,10 @@ pub struct Args {
 
 /// Imports the file.
 pub async fn run(settings: &Settings, args: Args) -> anyhow::Result<ExitCode> {
-    let name = args.file.display().to_string();
+    let given = args.file.display().to_string();
+    let name = if given == "-" { "standard input" } else { given.as_str() };
     // It is read twice: a bad line at its end must not have kept a transaction open.
-    let file = if name == "-" {
+    let file = if given == "-" {
         kept(&std::env::temp_dir()).context("keep standard input in a file")?
     } else {
         File::open(&args.file).with_context(|| format!("open {name}"))?
@@ -43,7 +44,7 @@ pub async fn run(settings: &Settings, args: Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut connection = bounded(settings).await?;
-    let by = (&args.actor.into(), name.as_str());
+    let by = (&args.actor.into(), name);
     let imported = import(&mut connection, &mut file, checked, by)
         .await
         .with_context(|| format!("import {name}"))?;

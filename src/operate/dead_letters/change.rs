@@ -37,7 +37,15 @@ impl Change {
         }
     }
 
-    /// What one of them is afterwards.
+    /// What was done, in one word.
+    pub const fn done(self) -> &'static str {
+        match self {
+            Self::Discard => "discarded",
+            Self::Restore => "restored",
+        }
+    }
+
+    /// The state of one of them afterwards.
     pub const fn to(self) -> &'static str {
         match self {
             Self::Discard => "discarded",
@@ -267,7 +275,7 @@ async fn note(
     noted: Option<i64>,
     (count, all): (i64, i64),
 ) -> anyhow::Result<i64> {
-    let result = format!("{all} {}", order.change.to());
+    let result = format!("{all} {}", order.change.done());
     if let Some(id) = noted {
         actions::extend(connection, id, count, &result).await.context("note the action")?;
         return Ok(id);

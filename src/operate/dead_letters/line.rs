@@ -111,7 +111,7 @@ impl From<StoredRevision> for RevisionLine {
 impl Line {
     /// Reads a line; the error says what is wrong with it.
     pub fn parse(line: &[u8]) -> Result<(DeadLetter, Vec<StoredRevision>), String> {
-        let line: Self = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+        let line: Self = serde_json::from_slice(line).map_err(|error| reason(&error))?;
         line.check()?;
         line.checked()
     }
@@ -199,6 +199,16 @@ impl Line {
             result: self.result.map(Json),
         };
         Ok((letter, revisions?))
+    }
+}
+
+/// What the parser says, with the place within the one line.
+fn reason(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    match text.strip_suffix(&place) {
+        Some(what) => format!("{what} (column {})", error.column()),
+        None => text,
     }
 }
 
