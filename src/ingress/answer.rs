@@ -18,8 +18,7 @@ const APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 /// Seconds after which it is worth asking again.
 const ASK_AGAIN_S: u64 = 1;
 /// What stays as it is in a path segment.
-const SEGMENT: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// An outcome that is known.
 pub fn done(outcome: &OutcomeBody, preferences: &Preferences, row: Option<Vec<u8>>) -> Response {

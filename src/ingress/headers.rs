@@ -35,8 +35,10 @@ pub fn write_id(headers: &HeaderMap) -> Result<String, Problem> {
         return missing("Idempotency-Key holds characters that are not printable ASCII");
     };
     let Some(id) = unquoted(text) else {
-        return missing("Idempotency-Key is no structured-field string: close the quotes, and put \
-                        a backslash before a quote or a backslash inside them");
+        return missing(
+            "Idempotency-Key is no structured-field string: close the quotes, and put \
+                        a backslash before a quote or a backslash inside them",
+        );
     };
     match id.len() {
         0 => missing("Idempotency-Key is empty"),
@@ -81,15 +83,15 @@ pub enum Condition {
 
 /// The precondition of a write; `Err` says what is wrong with it.
 pub fn condition(headers: &HeaderMap) -> Result<Condition, Problem> {
-    let bad = |detail: &str| {
-        Err(Problem::new(StatusCode::BAD_REQUEST, "precondition_invalid", detail))
-    };
+    let problem =
+        |detail: &str| Problem::new(StatusCode::BAD_REQUEST, "precondition_invalid", detail);
+    let bad = |detail: &str| Err(problem(detail));
     let value = |name: &HeaderName| -> Result<Option<&str>, Problem> {
         let mut values = headers.get_all(name).iter();
         match (values.next().map(|value| value.to_str()), values.next()) {
             (None, _) => Ok(None),
             (Some(Ok(text)), None) => Ok(Some(text.trim())),
-            _ => bad("a precondition is there twice, or is not printable ASCII").map(|()| None),
+            _ => Err(problem("a precondition is there twice, or is not printable ASCII")),
         }
     };
     match (value(&IF_MATCH)?, value(&IF_NONE_MATCH)?) {

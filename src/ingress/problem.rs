@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::core::outcome::{Reason, Rejection};
+use crate::core::outcome::{Reason, Rejection, Unmet};
 use crate::wire::OutcomeBody;
 
 use super::submit::Refusal;
@@ -33,7 +33,7 @@ pub struct Problem {
     pub detail: String,
     /// The stable name of what is wrong.
     #[schema(example = "type_mismatch")]
-    pub code: String,
+    pub code: &'static str,
     /// The write, where it has a name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub write_id: Option<String>,
@@ -62,13 +62,13 @@ pub struct Fault {
 
 impl Problem {
     /// A problem with one of HTTP's own codes.
-    pub fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
+    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
         Self {
             kind: format!("/problems/{code}"),
             title: title(code),
             status: status.as_u16(),
             detail: detail.into(),
-            code: code.to_owned(),
+            code,
             write_id: None,
             trace_id: None,
             errors: Vec::new(),
@@ -95,7 +95,7 @@ impl Problem {
     }
 
     /// Nothing was accepted; the same request may succeed later.
-    pub fn later(code: &str, detail: impl Into<String>) -> Self {
+    pub fn later(code: &'static str, detail: impl Into<String>) -> Self {
         let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail);
         problem.retry_after = Some(RETRY_AFTER_S);
         problem
@@ -103,13 +103,14 @@ impl Problem {
 
     /// A stored outcome that is no success.
     pub fn of_outcome(outcome: &OutcomeBody) -> Self {
-        let code = outcome.reason.clone().unwrap_or_default();
-        let status = match Reason::from_label(&code) {
-            Some(reason) => status(reason),
-            None => StatusCode::PRECONDITION_FAILED,
+        let label = outcome.reason.as_deref().unwrap_or_default();
+        let (status, code) = match (Reason::from_label(label), Unmet::from_label(label)) {
+            (Some(reason), _) => (status(reason), reason.label()),
+            (None, Some(unmet)) => (StatusCode::PRECONDITION_FAILED, unmet.label()),
+            (None, None) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         };
-        let detail = outcome.detail.clone().unwrap_or_else(|| title(&code));
-        let mut problem = Self::new(status, &code, detail.clone());
+        let detail = outcome.detail.clone().unwrap_or_else(|| title(code));
+        let mut problem = Self::new(status, code, detail.clone());
         problem.write_id.clone_from(&outcome.write_id);
         problem.errors = faults(outcome.pointer.as_deref(), &detail);
         problem.outcome = Some(outcome.clone());
@@ -155,9 +156,7 @@ pub const fn status(reason: Reason) -> StatusCode {
 fn title(code: &str) -> String {
     let words = code.replace('_', " ");
     let mut letters = words.chars();
-    letters.next().map_or_else(String::new, |first| {
-        first.to_uppercase().chain(letters).collect()
-    })
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
 impl IntoResponse for Problem {

@@ -113,7 +113,8 @@ impl Ingress {
     /// The same write, if this process has it under way.
     pub fn attached(&self, identity: &Identity) -> Option<UnderWay> {
         let word = self.waiters.attach(identity)?;
-        let lost = self.broker.line().map_or_else(|_| CancellationToken::new(), |line| line.lost.clone());
+        let lost =
+            self.broker.line().map_or_else(|_| CancellationToken::new(), |line| line.lost.clone());
         Some(UnderWay { identity: identity.clone(), word: Some(word), lost })
     }
 
@@ -131,7 +132,7 @@ impl Ingress {
             message.properties.correlation_id = Some(place.number.to_string());
         }
         stamp(&mut message);
-        match slot.publish_message(&self.exchange, message) {
+        match slot.publish_as_it_is(&self.exchange, message) {
             Ok(confirm) => Ok(Unconfirmed { identity, place, confirm, lost: line.lost.clone() }),
             Err(error) => {
                 place.iter().for_each(|place| self.waiters.forget(place.number));
@@ -166,36 +167,44 @@ impl Ingress {
         let until = Instant::now() + wait;
         let mut ask_at = Instant::now() + ASK_AFTER;
         loop {
-            let answered = async {
-                match &mut word {
-                    Some(word) => word.wait_for(Option::is_some).await.ok()?.clone(),
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
+            let listens = word.is_some();
+            let next = tokio::select! {
                 biased;
-                answered = answered => match answered {
-                    Some(outcome) => return Some(outcome),
-                    // Its entry was given up: the ledger tells.
-                    None => {
-                        word = None;
-                        ask_at = Instant::now();
-                    }
-                },
+                answered = answered(word.as_mut()) => Next::Answered(answered),
                 () = sleep_until(until) => return None,
-                () = lost.cancelled(), if word.is_some() => {
+                () = lost.cancelled(), if listens => Next::Answered(None),
+                () = sleep_until(ask_at) => Next::Ask,
+            };
+            match next {
+                Next::Answered(Some(outcome)) => return Some(outcome),
+                // No answer can come any more: the ledger tells.
+                Next::Answered(None) => {
                     word = None;
                     ask_at = Instant::now();
                 }
-                () = sleep_until(ask_at) => {
+                Next::Ask => {
                     if let Ok(Some(known)) = self.known(&identity).await {
                         return Some(known);
                     }
-                    let pause = if word.is_some() { ASK_AFTER } else { ASK_AFTER_LOSS };
+                    let pause = if listens { ASK_AFTER } else { ASK_AFTER_LOSS };
                     ask_at = Instant::now() + pause;
                 }
             }
         }
+    }
+}
+
+/// What ends a wait.
+enum Next {
+    Answered(Option<Arc<OutcomeBody>>),
+    Ask,
+}
+
+/// Waits for the answer; for ever where none can come.
+async fn answered(word: Option<&mut watch::Receiver<Word>>) -> Option<Arc<OutcomeBody>> {
+    match word {
+        Some(word) => word.wait_for(Option::is_some).await.ok()?.clone(),
+        None => std::future::pending().await,
     }
 }
 

@@ -63,12 +63,7 @@ fn name(identity: &Identity) -> Name {
 impl Waiters {
     /// At most `calls_max` outcomes are waited for at once.
     pub fn new(calls_max: usize) -> Self {
-        Self {
-            calls_max,
-            next: AtomicU64::new(0),
-            calls: DashMap::new(),
-            running: DashMap::new(),
-        }
+        Self { calls_max, next: AtomicU64::new(0), calls: DashMap::new(), running: DashMap::new() }
     }
 
     /// How many outcomes are waited for.

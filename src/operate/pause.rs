@@ -1,7 +1,8 @@
 //! Pauses a key, and lets it go on.
 //!
-//! Owns: the barrier after a pause. Lanes hold their row of `keylane.partitions` during a batch;
-//! once each of those rows was held here, no batch is left that does not know of the pause.
+//! Owns: the barrier after a pause. Lanes hold their row of `keylane.partitions` during a batch, and
+//! read what stands still only then; once each of those rows was held here, no batch is left that
+//! does not know of the pause.
 //! Never: touches a write. What comes meanwhile rests, in order.
 
 use std::time::Duration;
@@ -15,9 +16,6 @@ use crate::core::partition::PartitionId;
 
 /// Longest wait for the end of one lane's batch.
 const BATCH_WAIT_MAX: Duration = Duration::from_secs(15);
-/// A lane may have read that nothing stands still, and not hold its row yet. What waits behind the
-/// first round holds it in the second.
-const BARRIER_ROUNDS: usize = 2;
 
 /// A key, and who changes it.
 #[derive(Debug, Clone, Copy)]
@@ -100,18 +98,16 @@ async fn barrier(connection: &mut PgConnection) -> anyhow::Result<()> {
     const LANES: &str = "
         select generation, partition, owner from keylane.partitions where closed_at is null
          order by generation, partition";
-    for _ in 0..BARRIER_ROUNDS {
-        let lanes: Vec<(i32, i32, String)> =
-            sqlx::query_as(LANES).fetch_all(&mut *connection).await.context("read the lanes")?;
-        for (generation, partition, owner) in lanes {
-            let lane = PartitionId { generation, partition };
-            wait_for_batch(connection, lane).await.with_context(|| {
-                format!(
-                    "the key is paused, but worker {owner} did not end its batch of partition \
-                     {lane} within {BATCH_WAIT_MAX:?}: what is in it may still be applied"
-                )
-            })?;
-        }
+    let lanes: Vec<(i32, i32, String)> =
+        sqlx::query_as(LANES).fetch_all(&mut *connection).await.context("read the lanes")?;
+    for (generation, partition, owner) in lanes {
+        let lane = PartitionId { generation, partition };
+        wait_for_batch(connection, lane).await.with_context(|| {
+            format!(
+                "the key is paused, but worker {owner} did not end its batch of partition {lane} \
+                 within {BATCH_WAIT_MAX:?}: what is in it may still be applied"
+            )
+        })?;
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ pub mod ledger;
 pub mod ledger_parts;
 pub mod migrate;
 pub mod parking;
+pub mod preview;
 pub mod reading;
 mod rows;
 pub mod store;

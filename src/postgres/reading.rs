@@ -27,9 +27,10 @@ pub async fn row(
             format!("t.{} = ${number}::text::{}", quoted(&column.name), column.sql_type)
         })
         .collect();
-    let there = entity.deleted_at.as_ref().map_or_else(String::new, |column| {
-        format!(" and t.{} is null", quoted(column))
-    });
+    let there = entity
+        .deleted_at
+        .as_ref()
+        .map_or_else(String::new, |column| format!(" and t.{} is null", quoted(column)));
     let version = entity.version.as_ref().map_or_else(
         || "null::bigint".to_owned(),
         |column| format!("t.{}::bigint", quoted(column)),
@@ -60,9 +61,8 @@ pub async fn outcome(
          order by id limit 1";
     let mut connection = pool.acquire().await?;
     let mut known = ledger::load(&mut connection, &[id]).await?;
-    let newest = known.remove(&id).and_then(|lines| {
-        lines.into_iter().max_by_key(|line| line.applied_at)
-    });
+    let newest =
+        known.remove(&id).and_then(|lines| lines.into_iter().max_by_key(|line| line.applied_at));
     if newest.is_some() {
         return Ok(newest);
     }

@@ -124,7 +124,7 @@ impl Statements {
         Ok(holders)
     }
 
-    fn row(&self, found: &PgRow, numbers: bool) -> Result<Row, sqlx::Error> {
+    pub(super) fn row(&self, found: &PgRow, numbers: bool) -> Result<Row, sqlx::Error> {
         let texts: Vec<Option<String>> = if numbers { found.try_get(4)? } else { Vec::new() };
         let columns = self.entity.columns.iter().enumerate();
         let positions =
@@ -223,7 +223,7 @@ fn count(rows: usize) -> u64 {
     u64::try_from(rows).unwrap_or(u64::MAX)
 }
 
-fn key_part<'a>(keys: &[&'a Key], part: usize) -> Vec<Option<&'a str>> {
+pub(super) fn key_part<'a>(keys: &[&'a Key], part: usize) -> Vec<Option<&'a str>> {
     keys.iter().map(|key| key.parts().get(part).map(String::as_str)).collect()
 }
 
@@ -246,7 +246,7 @@ fn codes(image: &Image, columns: usize, rest: Code) -> Vec<u8> {
     (0..columns).map(|column| code(column) as u8).collect()
 }
 
-fn load_sql(entity: &Entity, numbers: bool) -> String {
+pub(super) fn load_sql(entity: &Entity, numbers: bool) -> String {
     let guard = |column: &Option<String>, otherwise: &str| match column {
         Some(name) => format!("t.{}", quoted(name)),
         None => otherwise.to_owned(),

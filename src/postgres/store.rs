@@ -247,23 +247,22 @@ async fn begin(
     let bound = if opening.patient { String::new() } else { lock_timeout(IMPATIENCE) };
     let PartitionId { generation, partition: number } = partition;
     let of_partition = format!("k where k.generation = {generation} and k.partition = {number}");
+    // What stands still is read in a statement of its own, after the fence is held: an operator who
+    // pauses a key and then waits for that lock is seen by everything that comes later.
     let sql = format!(
         "begin isolation level read committed; set constraints all immediate; {bound}\
-         select epoch, closed_at is not null, clock_timestamp(), \
-                (select max(part) from keylane.ledger_parts), \
+         select epoch, closed_at is not null from keylane.partitions \
+          where generation = {generation} and partition = {number} for share; \
+         select clock_timestamp(), (select max(part) from keylane.ledger_parts), \
                 exists (select from keylane.parked_keys), \
                 (select extract(epoch from min(k.due_at) - clock_timestamp())::float8 \
                    from keylane.parked_keys {of_partition} and k.due_at is not null), \
-                exists (select from keylane.parked_keys {of_partition} and k.waits_for = 'lock') \
-           from keylane.partitions where generation = {generation} and partition = {number} \
-            for share"
+                exists (select from keylane.parked_keys {of_partition} and k.waits_for = 'lock')"
     );
-    let fence = sqlx::raw_sql(AssertSqlSafe(sql))
-        .fetch_optional(&mut *session.connection)
-        .await
-        .and_then(|fence| fence.ok_or(sqlx::Error::RowNotFound))
-        .map_err(|error| ours(&error))?;
     let unreadable = |error: sqlx::Error| ours(&error);
+    let rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(&mut *session.connection).await;
+    let rows = rows.map_err(unreadable)?;
+    let [fence, known] = rows.as_slice() else { return Err(ours(&sqlx::Error::RowNotFound)) };
     let epoch = Epoch(fence.try_get(0).map_err(unreadable)?);
     if epoch != session.epoch {
         warn!(%partition, ours = %session.epoch, theirs = %epoch, "Another claim superseded ours");
@@ -273,16 +272,16 @@ async fn begin(
         return Err(Failure::Unforeseen(format!("partition {partition} is closed")));
     }
     session.transaction = Transaction {
-        now: fence.try_get(2).map_err(unreadable)?,
-        part: fence.try_get::<Option<i32>, _>(3).map_err(unreadable)?.unwrap_or(0),
+        now: known.try_get(0).map_err(unreadable)?,
+        part: known.try_get::<Option<i32>, _>(1).map_err(unreadable)?.unwrap_or(0),
         patient: opening.patient,
-        stands_still: fence.try_get(4).map_err(unreadable)?,
+        stands_still: known.try_get(2).map_err(unreadable)?,
         gates: ByKey::default(),
     };
-    let due: Option<f64> = fence.try_get(5).map_err(unreadable)?;
+    let due: Option<f64> = known.try_get(3).map_err(unreadable)?;
     Ok(Opened {
         due: due.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default()),
-        locked: fence.try_get(6).map_err(unreadable)?,
+        locked: known.try_get(4).map_err(unreadable)?,
         ..Opened::default()
     })
 }

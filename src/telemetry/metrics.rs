@@ -19,6 +19,7 @@ use crate::core::partition::PartitionId;
 use crate::core::plan::CommitPlan;
 use crate::postgres::dead_letters::Tally;
 use crate::postgres::parking::Census;
+use crate::wire::OutcomeBody;
 
 /// Bounds of the duration histograms, in seconds.
 const SECONDS: [f64; 14] =
@@ -63,6 +64,10 @@ pub const HELP: &[(&str, &str)] = &[
     ("keylane_parked_writes", "Writes that rest among the dead letters"),
     ("keylane_letters_total", "Dead letters and resting writes decided from the table, by outcome"),
     ("keylane_replies_dropped_total", "Outcomes that could not be sent to reply_to"),
+    ("keylane_http_answers_total", "Writes over HTTP that were answered with an outcome"),
+    ("keylane_http_problems_total", "Requests that were answered with a problem, by code"),
+    ("keylane_http_requests_in_hand", "Requests that are being answered"),
+    ("keylane_http_outcomes_awaited", "Published writes whose outcome somebody waits for"),
     ("keylane_connected", "Whether the broker is connected"),
 ];
 
@@ -278,6 +283,58 @@ impl Metrics {
             gauge!("keylane_waiting_keys", "for" => waits_for.label()).set(count(keys));
         }
     }
+}
+
+/// What the ingress counts.
+#[derive(Clone)]
+pub struct Ingress {
+    in_hand: Gauge,
+    awaited: Gauge,
+}
+
+impl Ingress {
+    /// Registers every series at 0.
+    pub fn new() -> Self {
+        for outcome in Outcome::LABELS {
+            http_answers(outcome).increment(0);
+        }
+        http_problems("broker_unavailable").increment(0);
+        Self {
+            in_hand: gauge!("keylane_http_requests_in_hand"),
+            awaited: gauge!("keylane_http_outcomes_awaited"),
+        }
+    }
+
+    /// A write was answered with its outcome.
+    pub fn answered(&self, outcome: &OutcomeBody) {
+        let label = Outcome::LABELS.into_iter().find(|label| *label == outcome.outcome);
+        http_answers(label.unwrap_or("applied")).increment(1);
+    }
+
+    /// A request was answered with a problem. Codes are a closed set.
+    pub fn problem(&self, code: &'static str) {
+        http_problems(code).increment(1);
+    }
+
+    /// What is under way.
+    pub fn gauges(&self, in_hand: usize, awaited: usize) {
+        self.in_hand.set(precise(in_hand));
+        self.awaited.set(precise(awaited));
+    }
+}
+
+impl Default for Ingress {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn http_answers(outcome: &'static str) -> Counter {
+    counter!("keylane_http_answers_total", "outcome" => outcome)
+}
+
+fn http_problems(code: &'static str) -> Counter {
+    counter!("keylane_http_problems_total", "code" => code)
 }
 
 impl Default for Metrics {

@@ -17,6 +17,7 @@ mod catalogue;
 mod changes;
 mod dead_letters;
 mod dead_letters_changed;
+mod keys;
 mod kills;
 mod metrics;
 #[path = "../model/mod.rs"]
@@ -29,6 +30,7 @@ mod parts;
 mod publish;
 mod queues;
 mod replay;
+mod replay_outages;
 mod ring;
 mod senders;
 mod servers_lost;

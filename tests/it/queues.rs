@@ -1,6 +1,9 @@
 //! `keylane dead-letters replay --queue`: messages of a former consumer become writes, each once.
 
-use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::options::{
+    ExchangeDeclareOptions, ExchangeUnbindOptions, QueueBindOptions, QueueDeclareOptions,
+    QueueDeleteOptions,
+};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Connection, ConnectionProperties, ExchangeKind};
 
@@ -18,7 +21,7 @@ struct Former {
     queue: String,
     channel: Channel,
     _connection: Connection,
-    _worker: Worker,
+    worker: Worker,
 }
 
 impl Former {
@@ -32,7 +35,7 @@ impl Former {
         declare(&channel, &queue, FieldTable::default()).await;
         let sender = Sender::connect(url, &queue).await.unwrap();
         let cli = Cli::new(&scene);
-        Self { scene, cli, sender, queue, channel, _connection: connection, _worker: worker }
+        Self { scene, cli, sender, queue, channel, _connection: connection, worker }
     }
 
     async fn ready(&self) -> u32 {
@@ -158,6 +161,25 @@ async fn a_move_that_is_killed_or_interrupted_loses_nothing_and_doubles_nothing(
     former.cli.run(&former.replay(&["--yes"])).await.ended(0);
     former.applied(600).await;
     assert_eq!(former.ready().await, 0);
+}
+
+#[tokio::test]
+async fn what_the_broker_does_not_take_stays_in_its_queue() {
+    let mut former = Former::new().await;
+    former.sender.send(&increments(20)).await;
+    former.worker.kill();
+    let (writes, ring, held) = ("writes", "ring.1", "held");
+    let name = |name: &str| format!("{}.{name}", former.scene.prefix).as_str().into();
+    let (unbind, delete) = (ExchangeUnbindOptions::default(), QueueDeleteOptions::default());
+    let table = FieldTable::default();
+    let unbound =
+        former.channel.exchange_unbind(name(ring), name(writes), "".into(), unbind, table);
+    unbound.await.unwrap();
+    former.channel.queue_delete(name(held), delete).await.unwrap();
+    let said = former.cli.run(&former.replay(&["--yes", "--output", "ndjson"])).await.ended(1);
+    assert!(said.error.contains("stopped: no queue took it (312 NO_ROUTE)"), "{}", said.error);
+    assert!(said.out.contains(r#""moved":0,"#), "{}", said.out);
+    assert_eq!(former.ready().await, 20);
 }
 
 #[tokio::test]

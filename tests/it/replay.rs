@@ -4,11 +4,12 @@ use crate::support::{Cli, Scene, Sender, Worker, entities, wait, write};
 
 /// Nothing above 99 until somebody mends it.
 const LOW: &str = "alter table items add constraint low check (stock < 100)";
-const MEND: &str = "alter table items drop constraint low";
+pub(crate) const MEND: &str = "alter table items drop constraint low";
 
-struct Stage {
-    scene: Scene,
-    cli: Cli,
+/// A scene with dead letters.
+pub(crate) struct Stage {
+    pub scene: Scene,
+    pub cli: Cli,
     sender: Sender,
     worker: Worker,
 }
@@ -17,7 +18,10 @@ impl Stage {
     /// A worker, and a table that refuses what `dead` sends. `on_reject` is a line of settings.
     async fn new(on_reject: &str) -> Self {
         let entity = format!("{}{on_reject}", entities::ITEM);
-        let scene = Scene::new(entities::ITEMS, &entity).await;
+        Self::on(Scene::new(entities::ITEMS, &entity).await).await
+    }
+
+    pub(crate) async fn on(scene: Scene) -> Self {
         scene.execute(LOW).await;
         let worker = scene.worker().await;
         let sender = scene.sender().await;
@@ -26,7 +30,7 @@ impl Stage {
     }
 
     /// Sends `count` writes over 7 keys that all become dead letters.
-    async fn dead(&mut self, count: i64) {
+    pub(crate) async fn dead(&mut self, count: i64) {
         let writes: Vec<_> = (0..count)
             .map(|number| {
                 let (key, id) = (format!("k{}", number % 7), format!("w{number}"));
@@ -37,7 +41,7 @@ impl Stage {
         self.states("dead", count).await;
     }
 
-    async fn count(&self, state: &str) -> i64 {
+    pub(crate) async fn count(&self, state: &str) -> i64 {
         let sql = format!("select count(*) from keylane.dead_letters where state = '{state}'");
         self.scene.number(&sql).await
     }
@@ -47,7 +51,7 @@ impl Stage {
     }
 
     /// Every one of the writes was applied once, each key's last one last.
-    async fn all_applied(&self, count: i64) {
+    pub(crate) async fn all_applied(&self, count: i64) {
         assert_eq!(self.count("resolved").await, count);
         let applied = "select count(*) from keylane.ledger where outcome = 'applied'";
         assert_eq!(self.scene.number(applied).await, count);
@@ -106,6 +110,35 @@ async fn what_is_not_mended_is_dead_again_and_one_that_was_edited_is_applied() {
 }
 
 #[tokio::test]
+async fn what_was_applied_since_is_told_before_a_replay_comes_after_it() {
+    let mut stage = Stage::new("").await;
+    stage.dead(10).await;
+    stage.scene.execute(MEND).await;
+    stage.sender.outcome(write("item.upsert", "k0", "later", r#"{"stock":1}"#)).await;
+    let replay = ["dead-letters", "replay", "--all"];
+    let said = stage.cli.run(&replay).await.ended(1);
+    assert!(said.error.contains("warning: 2 of them have later writes"), "{}", said.error);
+    stage.cli.run(&[&replay[..], &["--yes", "--limit", "1"]].concat()).await.ended(0);
+    let stock = "select stock from items where sku = 'k0'";
+    assert_eq!(stage.scene.number(stock).await, 1000);
+}
+
+#[tokio::test]
+async fn a_replay_of_a_paused_key_says_what_it_waits_for() {
+    let mut stage = Stage::new("").await;
+    stage.dead(8).await;
+    stage.scene.execute(MEND).await;
+    stage.cli.run(&["key", "pause", "item", "k0"]).await.ended(0);
+    let said = stage.cli.run(&["dead-letters", "replay", "--all", "--yes"]).await.ended(1);
+    assert!(said.error.contains("6 of 8 resolved"), "{}", said.error);
+    assert!(said.error.contains("its key is paused"), "{}", said.error);
+    stage.cli.run(&["key", "resume", "item", "k0"]).await.ended(0);
+    let replay = stage.scene.number("select id from keylane.replays").await.to_string();
+    stage.cli.run(&["dead-letters", "replay", "--continue", &replay]).await.ended(0);
+    stage.all_applied(8).await;
+}
+
+#[tokio::test]
 async fn a_canary_that_dies_of_something_new_saves_the_rest() {
     let mut stage = Stage::new("").await;
     stage.dead(20).await;
@@ -150,8 +183,12 @@ async fn a_replay_that_is_killed_is_completed_by_another() {
     let resolved = stage.count("resolved").await;
     assert!(resolved < 400, "{resolved}");
     let replay = stage.scene.number("select id from keylane.replays").await.to_string();
-    let said = stage.cli.run(&["dead-letters", "replay", "--continue", &replay]).await.ended(0);
-    assert!(said.error.contains("400 of 400 resolved"), "{}", said.error);
+    // Two who go on with it at once share what is left.
+    let goes_on = ["dead-letters", "replay", "--continue", &replay];
+    let (first, second) = tokio::join!(stage.cli.run(&goes_on), stage.cli.run(&goes_on));
+    for said in [first.ended(0), second.ended(0)] {
+        assert!(said.error.contains("400 of 400 resolved"), "{}", said.error);
+    }
     stage.all_applied(400).await;
 }
 
@@ -267,6 +304,38 @@ async fn what_never_was_a_write_goes_through_the_front_door_once_it_is_mended() 
     })
     .await;
     assert_eq!(stage.count("resolved").await, 3);
+}
+
+#[tokio::test]
+async fn a_dry_run_says_what_would_become_of_each_and_changes_nothing() {
+    let mut stage = Stage::new("").await;
+    stage.dead(500).await;
+    let edit = r#"update keylane.dead_letters set body = '{"stok":7}' where write_id = 'w2'"#;
+    stage.scene.execute(edit).await;
+    let mut no_type = write("x", "a", "anonymous", "{}");
+    no_type.kind = None;
+    stage.sender.send(&[no_type]).await;
+    stage.states("dead", 501).await;
+    let before = stage.scene.rows("select * from keylane.dead_letters order by id").await;
+    let away = [("KEYLANE__AMQP__URL", "amqp://guest:guest@127.0.0.1:1/%2f")];
+    let args = ["dead-letters", "replay", "--all", "--dry-run", "--output", "json"];
+    let said = stage.cli.run_with(&args, &away).await.ended(1);
+    assert!(
+        said.error.contains("499 would be resolved, 1 dead again, 1 skipped"),
+        "{}",
+        said.error
+    );
+    let results = said.list();
+    assert_eq!(results.len(), 501);
+    let count = |name: &str, value: &str| results.iter().filter(|line| line[name] == value).count();
+    assert_eq!((count("effect", "created"), count("effect", "updated")), (7, 492));
+    assert_eq!((count("reason", "unknown_column"), count("reason", "edit_first")), (1, 1));
+    let after = stage.scene.rows("select * from keylane.dead_letters order by id").await;
+    assert_eq!(before, after);
+    for table in ["replays", "replay_letters", "operator_actions", "parked_keys"] {
+        let rows = format!("select count(*) from keylane.{table}");
+        assert_eq!(stage.scene.number(&rows).await, 0, "{table}");
+    }
 }
 
 #[tokio::test]

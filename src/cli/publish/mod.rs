@@ -3,7 +3,6 @@
 //! Owns: the command's arguments, its progress, its summary and its exit code.
 //! Never: sends a line twice. Running the command again is how to do that, and it is harmless.
 
-pub mod line;
 pub mod read;
 pub mod report;
 pub mod send;

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use flate2::bufread::MultiGzDecoder;
 use tokio::sync::mpsc::Sender;
 
-use super::line::Write;
+use crate::wire::line::Write;
 
 /// The longest line, in bytes: the largest message that a broker takes by default (16 MiB from
 /// RabbitMQ 4.0).

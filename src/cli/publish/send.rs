@@ -15,13 +15,13 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, Interval, interval, sleep_until};
 
-use super::line::Write;
 use super::read::Checked;
 use super::report::{Problem, Report};
 use crate::clock;
 use crate::operate::chain;
 use crate::rabbit::error::BrokerError;
 use crate::rabbit::publisher::{Confirmed, Outgoing, PendingConfirm, Publisher, Slot};
+use crate::wire::line::Write;
 
 /// How often it is looked whether an alarm stops the broker.
 const ALARM_CHECK_EVERY: Duration = Duration::from_millis(200);

@@ -47,7 +47,7 @@ async fn call(
     let answered = answer(&ingress, peer, uri.path(), request).await;
     answered.unwrap_or_else(|mut problem| {
         problem.trace_id = trace_id;
-        ingress.metrics.problem(&problem);
+        ingress.metrics.problem(problem.code);
         problem.into_response()
     })
 }
@@ -57,7 +57,7 @@ async fn call(
 pub struct TraceId(pub String);
 
 async fn answer(
-    ingress: &Ingress,
+    ingress: &Arc<Ingress>,
     peer: SocketAddr,
     path: &str,
     request: Request,
@@ -77,8 +77,8 @@ async fn answer(
     };
     match (parts.method.as_str(), names.as_slice()) {
         ("POST", ["writes"]) => {
-            let _in_hand = in_hand(ingress)?;
-            bulk::writes(call(Scope::Write)?, body).await
+            let call = call(Scope::Write)?;
+            bulk::writes(call, body, Arc::clone(ingress), in_hand(ingress)?).await
         }
         ("GET" | "HEAD", ["writes", entity, write_id]) => {
             read::outcome(&call(Scope::Read)?, entity, write_id).await
@@ -87,8 +87,8 @@ async fn answer(
         (_, ["writes", ..]) => Err(not_allowed("GET")),
         (_, [] | [""] | ["", ..]) => Err(no_such_path()),
         ("POST", [_]) | ("POST" | "PATCH" | "PUT" | "DELETE", [_, _, ..]) => {
-            let in_hand = in_hand(ingress)?;
             let call = call(Scope::Write)?;
+            let in_hand = in_hand(ingress)?;
             let answer = write::write(&call, body).await;
             drop(in_hand);
             answer
@@ -109,7 +109,8 @@ fn in_hand(ingress: &Ingress) -> Result<tokio::sync::OwnedSemaphorePermit, Probl
 }
 
 fn denied(denied: Denied) -> Problem {
-    let unauthorized = |detail: &str| Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail);
+    let unauthorized =
+        |detail: &str| Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail);
     let forbidden = |detail: String| Problem::new(StatusCode::FORBIDDEN, "forbidden", detail);
     match denied {
         Denied::Missing => unauthorized("send Authorization: Bearer <token>"),

@@ -1,7 +1,7 @@
 //! Reading: a row, and what became of a write.
 
-use axum::http::header::{ETAG, IF_NONE_MATCH};
 use axum::http::StatusCode;
+use axum::http::header::{ETAG, IF_NONE_MATCH};
 use axum::response::{IntoResponse, Response};
 
 use crate::core::entity::Entity;
@@ -98,8 +98,7 @@ pub(super) async fn outcome(
                 write_id: write_id.to_owned(),
                 fingerprint: line.fingerprint,
             };
-            let body =
-                OutcomeBody::new(Some(&identity), "", &line.outcome, line.applied_at, true);
+            let body = OutcomeBody::new(Some(&identity), "", &line.outcome, line.applied_at, true);
             let text = serde_json::to_vec(&body).unwrap_or_default();
             let mut response = answer::json(StatusCode::OK, text);
             if let Some(version) = body.version {

@@ -48,8 +48,8 @@ pub(super) async fn write(call: &Call<'_>, body: Body) -> Result<Response, Probl
     let key = key.map_err(|rejection| named(Problem::rejected(&rejection)))?;
     let (change, if_version) = change(&call.method, parts.is_empty(), &condition).map_err(named)?;
     let preferences = preferences(&call.headers);
-    let properties = properties(&call.headers, entity, &write_id, change, if_version)
-        .map_err(named)?;
+    let properties =
+        properties(&call.headers, entity, &write_id, change, if_version).map_err(named)?;
     let message = Message { routing_key: key, properties, body };
 
     let sent = ingress.submit(message).await.map_err(|why| named(Problem::refused(&why)))?;
@@ -186,8 +186,7 @@ fn properties(
             properties.headers.insert("occurred-at".to_owned(), Value::from(time));
         }
         Some(Err(_)) => {
-            let rejection =
-                Rejection::new(Reason::TypeMismatch, "Occurred-At is no RFC 3339 time");
+            let rejection = Rejection::new(Reason::TypeMismatch, "Occurred-At is no RFC 3339 time");
             return Err(Problem::rejected(&rejection));
         }
     }

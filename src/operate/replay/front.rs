@@ -131,7 +131,8 @@ fn message(letter: Letter, known: impl Fn(&str) -> bool) -> Result<Message, Stri
     Ok(Message { routing_key, properties, body: letter.body })
 }
 
-fn check(
+/// What must be edited before it can be sent.
+pub(super) fn check(
     routing_key: &str,
     properties: &Properties,
     known: impl Fn(&str) -> bool,

@@ -6,6 +6,7 @@
 //! Never: applies a write. The key's lane does, from the table, before anything newer.
 
 mod canary;
+pub mod dry_run;
 mod front;
 mod request;
 mod results;

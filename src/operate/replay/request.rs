@@ -33,6 +33,8 @@ struct Letter {
     there: bool,
     entity: Option<String>,
     key: Option<String>,
+    /// Of a write that a lane can tell from others; one that was imported without its fingerprint
+    /// is sent again.
     write_id: Option<String>,
     generation: Option<i32>,
     partition: Option<i32>,
@@ -110,7 +112,8 @@ async fn try_request(
 /// Another command that goes on with the same replay takes others.
 async fn next(tx: &mut PgConnection, replay: i64, limit: i64) -> Result<Vec<Letter>, sqlx::Error> {
     const SQL: &str = "
-        select r.dead_letter as id, d.id is not null as there, d.entity, d.key, d.write_id,
+        select r.dead_letter as id, d.id is not null as there, d.entity, d.key,
+               case when octet_length(d.fingerprint) = 32 then d.write_id end as write_id,
                d.generation, d.partition
           from (select dead_letter from keylane.replay_letters
                  where replay = $1 and state = 'waiting'

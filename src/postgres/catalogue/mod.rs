@@ -153,6 +153,6 @@ fn column(described: &Described<'_>) -> Column {
 }
 
 /// A name as SQL, whatever characters are in it.
-fn quoted(name: &str) -> String {
+pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }

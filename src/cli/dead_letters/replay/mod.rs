@@ -2,6 +2,7 @@
 //!
 //! Owns: the command's arguments, what is asked before it starts, its summary and its exit code.
 
+mod dry_run;
 mod progress;
 mod queue;
 mod report;
@@ -34,6 +35,7 @@ const WRONG_USAGE: u8 = 2;
 
 /// What `dead-letters replay` is given.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Args {
     #[command(flatten)]
     filter: FilterArgs,
@@ -56,12 +58,15 @@ pub struct Args {
     /// Move messages of this queue of the broker through keylane, instead of its dead letters;
     /// with --key, --text, --limit and --rate
     #[arg(long, value_name = "NAME", conflicts_with_all = ["entity", "reason", "state", "since",
-          "until", "id", "all", "canary", "goes_on"])]
+          "until", "id", "all", "canary", "goes_on", "dry_run"])]
     queue: Option<String>,
     /// Give a message of that queue without `message_id` one made of routing key, type and body;
     /// equal messages become one write
     #[arg(long, requires = "queue")]
     derive_ids: bool,
+    /// Say what would become of each, and change nothing; needs no broker
+    #[arg(long, conflicts_with = "goes_on")]
+    dry_run: bool,
     /// Do not ask
     #[arg(long)]
     yes: bool,
@@ -89,6 +94,9 @@ pub async fn run(settings: &Settings, args: Args, out: &mut dyn Write) -> anyhow
     filter.state = None;
     if args.goes_on.is_none() && filter.is_empty() && !args.all {
         return wrong_usage("say which dead letters: by a filter, or --all");
+    }
+    if args.dry_run {
+        return dry_run::run(settings, &filter, args.limit, args.output, out).await;
     }
     // First of all: without the broker no lane is told, and nothing is to be changed then.
     let wake = Wake::open(settings).await.context("nothing was changed")?;

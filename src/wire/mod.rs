@@ -1,5 +1,7 @@
 //! The outcome as senders get it, over AMQP and over HTTP (WIRE.md, section 4).
 
+pub mod line;
+
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;

@@ -1,0 +1,261 @@
+//! Many writes in one request, streamed both ways.
+//!
+//! Owns: a result an item in the order sent, however it ends; that items of one key are published
+//! in that order; and that later items of a key are held back once an earlier one was not
+//! confirmed: sending them would apply them before it is sent again.
+
+mod items;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::Response;
+use futures_util::StreamExt;
+use futures_util::stream::{FuturesOrdered, Stream};
+use serde::Serialize;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use utoipa::ToSchema;
+
+use crate::core::outcome::Rejection;
+use crate::core::write::Identity;
+use crate::ingress::Ingress;
+use crate::ingress::headers::preferences;
+use crate::ingress::problem::Problem;
+use crate::ingress::submit::{Refusal, Unconfirmed};
+use crate::rabbit::publisher::Publisher;
+use crate::wire::OutcomeBody;
+
+use super::Call;
+use items::{Form, Item, Items};
+
+/// Results that wait for a slow reader; beyond it nothing more is read or published.
+const RESULTS_MAX: usize = 64;
+
+/// What became of one item.
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+pub enum ItemResult {
+    /// Its outcome.
+    Outcome(Arc<OutcomeBody>),
+    /// It has none, or none yet.
+    Other(NoOutcome),
+}
+
+/// An item without an outcome.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct NoOutcome {
+    pub entity: Option<String>,
+    pub key: Option<String>,
+    pub write_id: Option<String>,
+    /// `pending`: accepted, ask `/v1/writes/{entity}/{write_id}` · `rejected`: never accepted ·
+    /// `not_accepted`: send it again · `not_sent`: an earlier item of its key was not accepted.
+    pub outcome: &'static str,
+    pub reason: Option<String>,
+    pub detail: Option<String>,
+    pub pointer: Option<String>,
+}
+
+/// What is known of an item when its turn to answer comes.
+enum Turn {
+    Known(ItemResult),
+    Publishing { identity: Identity, unconfirmed: Unconfirmed },
+}
+
+/// Takes all items, and streams their results back.
+pub(super) async fn writes(
+    call: Call<'_>,
+    body: Body,
+    ingress: Arc<Ingress>,
+    in_hand: OwnedSemaphorePermit,
+) -> Result<Response, Problem> {
+    let form = Form::of(&call.headers)?;
+    let preferences = preferences(&call.headers);
+    let http = &ingress.settings.http;
+    let most = Duration::from_millis(http.wait_max_ms.get().into());
+    let wait = match preferences.wait {
+        _ if preferences.respond_async => Duration::ZERO,
+        Some(wait) => wait.min(most),
+        None => most,
+    };
+    let items = Items::new(body.into_data_stream(), form, ingress.body_bytes_max(), http);
+    let (results, answered) = mpsc::channel(RESULTS_MAX);
+    let run = Run { ingress, wait, results, stopped: HashSet::new() };
+    tokio::spawn(async move {
+        let _in_hand = in_hand;
+        run.all(items).await;
+    });
+    let media = match form {
+        Form::Lines => "application/x-ndjson",
+        Form::Array => "application/json",
+    };
+    let accepts = call.headers.get(ACCEPT).and_then(|value| value.to_str().ok());
+    let acceptable = accepts.is_none_or(|accepts| accepts.contains(media) || accepts.contains('*'));
+    if !acceptable {
+        let detail = format!("the answer comes in the form of the request, {media}");
+        return Err(Problem::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", detail));
+    }
+    let mut response = Response::new(Body::from_stream(framed(answered, form)));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media));
+    Ok(response)
+}
+
+/// Results as lines, or as an array.
+fn framed(
+    answered: mpsc::Receiver<ItemResult>,
+    form: Form,
+) -> impl Stream<Item = Result<Bytes, std::convert::Infallible>> {
+    let state = (answered, 0_usize, false);
+    futures_util::stream::unfold(state, move |(mut answered, count, ended)| async move {
+        if ended {
+            return None;
+        }
+        let mut text = Vec::new();
+        match answered.recv().await {
+            Some(result) => {
+                text.extend_from_slice(form.before(count));
+                serde_json::to_writer(&mut text, &result).unwrap_or_default();
+                text.extend_from_slice(form.after());
+                Some((Ok(Bytes::from(text)), (answered, count + 1, false)))
+            }
+            None => {
+                text.extend_from_slice(form.end(count));
+                Some((Ok(Bytes::from(text)), (answered, count, true)))
+            }
+        }
+    })
+}
+
+/// One bulk request.
+struct Run {
+    ingress: Arc<Ingress>,
+    wait: Duration,
+    results: mpsc::Sender<ItemResult>,
+    /// Keys of which an item was not accepted.
+    stopped: HashSet<(String, String)>,
+}
+
+impl Run {
+    async fn all(mut self, mut items: Items) {
+        let window = self.ingress.settings.http.bulk_window.get();
+        let mut turns = FuturesOrdered::new();
+        let mut open = true;
+        while open || !turns.is_empty() {
+            tokio::select! {
+                biased;
+                Some(result) = turns.next(), if !turns.is_empty() => {
+                    let (result, not_accepted): (ItemResult, Option<(String, String)>) = result;
+                    self.stopped.extend(not_accepted);
+                    // A caller that is gone gets nothing; what is accepted stays so.
+                    if self.results.send(result).await.is_err() {
+                        return;
+                    }
+                }
+                item = items.next(), if open && turns.len() < window => match item {
+                    Some(item) => {
+                        let turn = self.begin(item).await;
+                        turns.push_back(finish(Arc::clone(&self.ingress), turn, self.wait));
+                    }
+                    None => open = false,
+                },
+            }
+        }
+    }
+
+    /// Takes an item as far as the channel; the order of these calls is the order of acceptance.
+    async fn begin(&self, item: Item) -> Turn {
+        let Item { entity, message, wrong } = item;
+        let no_outcome = |outcome, rejection: Option<&Rejection>, detail: Option<String>| {
+            Turn::Known(ItemResult::Other(NoOutcome {
+                entity: entity.clone(),
+                key: message.as_ref().map(|message| message.routing_key.clone()),
+                write_id: message.as_ref().and_then(|it| it.properties.message_id.clone()),
+                outcome,
+                reason: rejection.map(|rejection| rejection.reason.label().to_owned()),
+                detail: detail.or_else(|| rejection.map(|rejection| rejection.detail.clone())),
+                pointer: rejection.and_then(|rejection| rejection.pointer.clone()),
+            }))
+        };
+        if let Some(rejection) = &wrong {
+            return no_outcome("rejected", Some(rejection), None);
+        }
+        let Some(message) = message.clone() else {
+            return no_outcome("rejected", None, Some("the item is empty".to_owned()));
+        };
+        let identity = match self.ingress.decoded(&message).await {
+            Ok(identity) => identity,
+            Err(rejection) => return no_outcome("rejected", Some(&rejection), None),
+        };
+        let name = (identity.entity.clone(), identity.key.clone());
+        if self.stopped.contains(&name) {
+            let why = "an earlier item of the same key was not accepted; send both again, in order";
+            return no_outcome("not_sent", None, Some(why.to_owned()));
+        }
+        let not_accepted = |why: String| no_outcome("not_accepted", None, Some(why));
+        let line = match self.ingress.broker.line() {
+            Ok(line) => line,
+            Err(why) => return not_accepted(why),
+        };
+        let Some(slot) = Publisher::reserve(&line.publisher).await else {
+            return not_accepted("the connection was lost".to_owned());
+        };
+        match self.ingress.publish(&line, slot, message, identity.clone()) {
+            Ok(unconfirmed) => Turn::Publishing { identity, unconfirmed },
+            Err(Refusal::NotAccepted(why)) => not_accepted(why),
+            Err(Refusal::Rejected(rejection)) => no_outcome("rejected", Some(&rejection), None),
+            Err(Refusal::Busy) => not_accepted("as many requests are in hand as may be".to_owned()),
+        }
+    }
+}
+
+/// Waits for an item's end; the second value is its key, if it was not accepted.
+async fn finish(
+    ingress: Arc<Ingress>,
+    turn: Turn,
+    wait: Duration,
+) -> (ItemResult, Option<(String, String)>) {
+    let (identity, unconfirmed) = match turn {
+        Turn::Known(result) => {
+            let stops = match &result {
+                ItemResult::Other(NoOutcome {
+                    outcome: "not_accepted",
+                    entity: Some(entity),
+                    key: Some(key),
+                    ..
+                }) => Some((entity.clone(), key.clone())),
+                _ => None,
+            };
+            return (result, stops);
+        }
+        Turn::Publishing { identity, unconfirmed } => (identity, unconfirmed),
+    };
+    let other = |outcome, detail: Option<String>| {
+        ItemResult::Other(NoOutcome {
+            entity: Some(identity.entity.clone()),
+            key: Some(identity.key.clone()),
+            write_id: Some(identity.write_id.clone()),
+            outcome,
+            reason: None,
+            detail,
+            pointer: None,
+        })
+    };
+    let under_way = match ingress.confirmed(unconfirmed).await {
+        Ok(under_way) => under_way,
+        Err(refusal) => {
+            let why = Problem::refused(&refusal).detail;
+            let name = (identity.entity.clone(), identity.key.clone());
+            return (other("not_accepted", Some(why)), Some(name));
+        }
+    };
+    match ingress.outcome(under_way, wait).await {
+        Some(outcome) => {
+            ingress.metrics.answered(&outcome);
+            (ItemResult::Outcome(outcome), None)
+        }
+        None => (other("pending", None), None),
+    }
+}
