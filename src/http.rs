@@ -15,8 +15,6 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::worker::Process;
-
 /// Takes the port, so that a taken one is an error before anything else starts.
 pub async fn bind(listen: &str) -> anyhow::Result<TcpListener> {
     let listener = TcpListener::bind(listen).await;
@@ -25,15 +23,14 @@ pub async fn bind(listen: &str) -> anyhow::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Serves until `drained`: probes are still answered while the rest drains.
-pub async fn serve(
-    listener: TcpListener,
+/// Liveness, readiness and metrics; `missing` names what is missing, and is empty when nothing is.
+pub fn probes(
     page: PrometheusHandle,
-    process: Arc<Process>,
-    drained: CancellationToken,
-) -> anyhow::Result<()> {
+    missing: impl Fn() -> Vec<String> + Send + Sync + 'static,
+) -> Router {
+    let missing = Arc::new(missing);
     let ready = move || {
-        let missing = process.board.missing();
+        let missing = missing();
         async move {
             if missing.is_empty() {
                 (StatusCode::OK, "ready\n".to_owned())
@@ -47,10 +44,20 @@ pub async fn serve(
         let text = page.render();
         async move { ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response() }
     };
-    let router = Router::new()
+    Router::new()
         .route("/livez", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))
-        .route("/metrics", get(metrics));
-    let stop = async move { drained.cancelled().await };
-    axum::serve(listener, router).with_graceful_shutdown(stop).await.context("serve probes")
+        .route("/metrics", get(metrics))
+}
+
+/// Serves until `stop`, and then what is in hand.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    _settings: crate::settings::Http,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let service = router.into_make_service_with_connect_info::<std::net::SocketAddr>();
+    let stop = async move { stop.cancelled().await };
+    axum::serve(listener, service).with_graceful_shutdown(stop).await.context("serve HTTP")
 }

@@ -27,6 +27,8 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 
+use crate::service::{self, Roles};
+use crate::settings::Settings;
 use crate::settings::load::load;
 use crate::telemetry;
 
@@ -47,6 +49,10 @@ enum Command {
     Migrate,
     /// Apply writes to your tables until told to stop
     Worker,
+    /// Take writes over HTTP until told to stop
+    Ingress,
+    /// Worker and ingress in one process
+    Run,
     /// Send writes to the broker, and say which it confirmed
     Publish(publish::Args),
     /// Look at broker, database and entities, and say what to mend
@@ -69,10 +75,9 @@ pub async fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let settings = load(cli.config).context("load settings")?;
     match cli.command {
         Command::Migrate => migrate::run(&settings, out).await,
-        Command::Worker => {
-            telemetry::start(&settings.telemetry).context("start logging")?;
-            crate::worker::run(settings).await
-        }
+        Command::Worker => serve(settings, Roles { worker: true, ingress: false }).await,
+        Command::Ingress => serve(settings, Roles { worker: false, ingress: true }).await,
+        Command::Run => serve(settings, Roles { worker: true, ingress: true }).await,
         Command::Publish(args) => publish::run(&settings, &args, out).await,
         Command::Doctor(args) => doctor::run(&settings, &args, out).await,
         Command::Key(command) => key::run(&settings, command, out).await,
@@ -80,4 +85,9 @@ pub async fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
         Command::Actions(command) => actions::run(&settings, command, out).await,
         Command::Settings => settings::run(&settings, out),
     }
+}
+
+async fn serve(settings: Settings, roles: Roles) -> anyhow::Result<ExitCode> {
+    telemetry::start(&settings.telemetry).context("start logging")?;
+    service::run(settings, roles).await
 }

@@ -31,6 +31,10 @@ pub enum Denied {
 pub struct Tokens;
 
 impl Tokens {
+    pub fn load(_file: Option<&str>) -> anyhow::Result<Self> {
+        Ok(Self)
+    }
+
     pub fn check(
         &self,
         _authorization: Option<&HeaderValue>,

@@ -30,7 +30,7 @@ pub struct Line {
 }
 
 /// The line, while there is one; else why not.
-pub struct Broker {
+pub(super) struct Broker {
     state: RwLock<Result<Arc<Line>, String>>,
 }
 
@@ -42,7 +42,7 @@ impl Default for Broker {
 
 impl Broker {
     /// The line, or why there is none.
-    pub fn line(&self) -> Result<Arc<Line>, String> {
+    pub(super) fn line(&self) -> Result<Arc<Line>, String> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner).clone()?;
         if state.publisher.ended() || state.lost.is_cancelled() {
             return Err("the connection was lost".to_owned());
@@ -58,7 +58,7 @@ impl Broker {
     }
 
     /// Keeps a line open until `closed`.
-    pub async fn run(&self, settings: &Settings, waiters: &Waiters, closed: CancellationToken) {
+    pub(super) async fn run(&self, settings: &Settings, waiters: &Waiters, closed: CancellationToken) {
         let mut said = None;
         while !closed.is_cancelled() {
             let why = match self.serve(settings, waiters, &closed, &mut said).await {

@@ -35,7 +35,7 @@ struct Question {
 }
 
 /// The asking side.
-pub struct Lookups {
+pub(super) struct Lookups {
     questions: mpsc::Sender<Question>,
     rests_until: Mutex<Option<Instant>>,
 }
@@ -48,13 +48,13 @@ pub struct Answers {
 
 impl Lookups {
     /// Both sides.
-    pub fn new(pool: PgPool) -> (Self, Answers) {
+    pub(super) fn new(pool: PgPool) -> (Self, Answers) {
         let (sender, questions) = mpsc::channel(WAITING_MAX);
         (Self { questions: sender, rests_until: Mutex::new(None) }, Answers { pool, questions })
     }
 
     /// What the ledger and the resting writes know of an id; `None` when the database is away.
-    pub async fn find(&self, id: Uuid) -> Found {
+    pub(super) async fn find(&self, id: Uuid) -> Found {
         let rests_until = *self.rests_until.lock().unwrap_or_else(PoisonError::into_inner);
         if rests_until.is_some_and(|until| Instant::now() < until) {
             return None;

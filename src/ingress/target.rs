@@ -11,7 +11,7 @@ use crate::core::key::{KEY_BYTES_MAX, join};
 use crate::core::outcome::{Reason, Rejection};
 
 /// The segments of a path behind `/v1/`, decoded.
-pub fn segments(path: &str) -> Result<Vec<String>, Rejection> {
+pub(super) fn segments(path: &str) -> Result<Vec<String>, Rejection> {
     let rest = path.strip_prefix("/v1/").unwrap_or_default();
     rest.split('/')
         .map(|segment| {
@@ -23,7 +23,7 @@ pub fn segments(path: &str) -> Result<Vec<String>, Rejection> {
 }
 
 /// The routing key of these parts, each in the form that PostgreSQL prints.
-pub fn routing_key(entity: &Entity, parts: &[String]) -> Result<String, Rejection> {
+pub(super) fn routing_key(entity: &Entity, parts: &[String]) -> Result<String, Rejection> {
     let invalid = |detail: String| Rejection::new(Reason::KeyInvalid, detail);
     if parts.len() != entity.key.len() {
         return Err(invalid(format!(
@@ -49,7 +49,7 @@ pub fn routing_key(entity: &Entity, parts: &[String]) -> Result<String, Rejectio
 }
 
 /// The routing key of a body that names its key columns.
-pub fn routing_key_of(entity: &Entity, body: &[u8]) -> Result<String, Rejection> {
+pub(super) fn routing_key_of(entity: &Entity, body: &[u8]) -> Result<String, Rejection> {
     let members = parse_members(body).map_err(|why| Rejection::new(Reason::MalformedBody, why))?;
     let mut parts = Vec::with_capacity(entity.key.len());
     for column in &entity.key {

@@ -19,7 +19,7 @@ use crate::wire::OutcomeBody;
 const ABANDONED_AFTER: Duration = Duration::from_secs(2);
 
 /// An outcome, or none yet.
-pub type Word = Option<Arc<OutcomeBody>>;
+pub(super) type Word = Option<Arc<OutcomeBody>>;
 
 /// A name that a write has: entity, key and write id.
 type Name = (String, String, String);
@@ -41,7 +41,7 @@ struct Running {
 
 /// All callers of a process.
 #[derive(Debug)]
-pub struct Waiters {
+pub(super) struct Waiters {
     calls_max: usize,
     next: AtomicU64,
     calls: DashMap<u64, Call>,
@@ -50,7 +50,7 @@ pub struct Waiters {
 
 /// A place among the callers.
 #[derive(Debug)]
-pub struct Place {
+pub(super) struct Place {
     /// The correlation id of the publish.
     pub number: u64,
     pub word: watch::Receiver<Word>,
@@ -62,22 +62,23 @@ fn name(identity: &Identity) -> Name {
 
 impl Waiters {
     /// At most `calls_max` outcomes are waited for at once.
-    pub fn new(calls_max: usize) -> Self {
+    pub(super) fn new(calls_max: usize) -> Self {
         Self { calls_max, next: AtomicU64::new(0), calls: DashMap::new(), running: DashMap::new() }
     }
 
     /// How many outcomes are waited for.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.calls.len()
     }
 
-    /// Whether nobody waits.
-    pub fn is_empty(&self) -> bool {
+
+    #[cfg(test)]
+    fn is_empty(&self) -> bool {
         self.calls.is_empty()
     }
 
     /// The same write, if this process has it under way and confirmed.
-    pub fn attach(&self, identity: &Identity) -> Option<watch::Receiver<Word>> {
+    pub(super) fn attach(&self, identity: &Identity) -> Option<watch::Receiver<Word>> {
         let running = *self.running.get(&name(identity))?;
         if running.fingerprint != identity.fingerprint {
             return None;
@@ -87,7 +88,7 @@ impl Waiters {
     }
 
     /// A place for a write that is about to be published; `None` when all are taken.
-    pub fn register(&self, identity: &Identity) -> Option<Place> {
+    pub(super) fn register(&self, identity: &Identity) -> Option<Place> {
         if self.calls.len() >= self.calls_max {
             return None;
         }
@@ -99,7 +100,7 @@ impl Waiters {
     }
 
     /// The broker has the write: repeats may wait along.
-    pub fn confirmed(&self, number: u64, identity: &Identity) {
+    pub(super) fn confirmed(&self, number: u64, identity: &Identity) {
         // The outcome may have been faster than the confirm.
         if self.calls.contains_key(&number) {
             let running = Running { call: number, fingerprint: identity.fingerprint };
@@ -108,14 +109,14 @@ impl Waiters {
     }
 
     /// The publish came to nothing, or its outcome is known some other way.
-    pub fn forget(&self, number: u64) {
+    pub(super) fn forget(&self, number: u64) {
         if let Some((_, call)) = self.calls.remove(&number) {
             self.running.remove_if(&call.name, |_, running| running.call == number);
         }
     }
 
     /// An outcome came back.
-    pub fn answer(&self, number: u64, outcome: OutcomeBody) {
+    pub(super) fn answer(&self, number: u64, outcome: OutcomeBody) {
         if let Some(call) = self.calls.get(&number) {
             call.word.send_replace(Some(Arc::new(outcome)));
         }
@@ -123,7 +124,7 @@ impl Waiters {
     }
 
     /// Gives up entries for which nobody waits any more; their answers may have been lost.
-    pub fn sweep(&self) {
+    pub(super) fn sweep(&self) {
         let now = Instant::now();
         let abandoned: Vec<u64> = self
             .calls

@@ -47,10 +47,10 @@ pub fn options(database: &Database) -> Result<PgConnectOptions, sqlx::Error> {
         .options(fixed))
 }
 
-/// A pool of at most `database.connections_max` connections; none is opened yet.
-pub fn pool(database: &Database) -> Result<PgPool, sqlx::Error> {
+/// A pool of at most so many connections; none is opened yet.
+pub fn pool_of(database: &Database, connections_max: u32) -> Result<PgPool, sqlx::Error> {
     Ok(PgPoolOptions::new()
-        .max_connections(database.connections_max.get())
+        .max_connections(connections_max)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .idle_timeout(IDLE_TIMEOUT)
         .test_before_acquire(false)

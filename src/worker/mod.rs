@@ -10,24 +10,21 @@ mod serve;
 pub mod status;
 pub mod turn;
 
-use std::process::ExitCode;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context, bail};
+use sqlx::PgPool;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 use uuid::Uuid;
 
 use crate::core::hot::Hot;
-use crate::http;
 use crate::lifecycle::Lifecycle;
 use crate::postgres::catalogue::current::Catalogue;
-use crate::postgres::{connect, migrate};
 use crate::settings::Settings;
-use crate::telemetry::metrics::{self, Metrics};
+use crate::telemetry::metrics::Metrics;
 
 pub use process::Process;
 use status::Board;
@@ -38,24 +35,16 @@ const LEAVING_MAX: usize = 10_000;
 /// Counters of busy keys; a key with more than one write in so many is among them.
 const HOT_KEYS_MAX: usize = 512;
 
-/// Runs a worker until a signal, or until it cannot go on.
-pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
-    let drain_max = Duration::from_millis(settings.worker.drain_max_ms.get().into());
-    let mut lifecycle = Lifecycle::new(drain_max).context("listen for signals")?;
-    let page = metrics::install()?;
-    let listen = settings.http.listen.clone();
+/// Starts a worker's tasks: they end after `drain`, and cancel `drained` then.
+pub fn start(
+    lifecycle: &mut Lifecycle,
+    settings: Settings,
+    pool: PgPool,
+    catalogue: Arc<Catalogue>,
+    drain: &CancellationToken,
+    drained: &CancellationToken,
+) -> Arc<Process> {
     let retention_hours = settings.ledger.retention_hours.get();
-
-    let pool = connect::pool(&settings.database).context("read database.url")?;
-    let mut connection = pool.acquire().await.context("connect to the database")?;
-    if migrate::pending(&mut connection).await.context("look at the migrations")? {
-        bail!("the database has not all tables of this version: run `keylane migrate`");
-    }
-    drop(connection);
-    let catalogue = Catalogue::load(pool.clone(), settings.entities.clone())
-        .await
-        .context("check the entities against the database")?;
-
     let (exit, leaving) = mpsc::channel(LEAVING_MAX);
     let worker = settings.worker.id.clone().unwrap_or_else(default_id);
     info!(worker, entities = settings.entities.len(), "Starting");
@@ -71,21 +60,15 @@ pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
         hot: Mutex::new(Hot::new(HOT_KEYS_MAX)),
         started: Instant::now(),
     });
-
-    let drain = lifecycle.drain();
-    let drained = CancellationToken::new();
-    let listener = http::bind(&listen).await?;
-    lifecycle.spawn("http", http::serve(listener, page, Arc::clone(&process), drained.clone()));
-    lifecycle.spawn(
-        "housekeeping",
-        housekeeping::run(Arc::clone(&process), retention_hours, drain.clone()),
-    );
-    let drained = drained.drop_guard();
+    let housekeeping = housekeeping::run(Arc::clone(&process), retention_hours, drain.clone());
+    lifecycle.spawn("housekeeping", housekeeping);
+    let drained = drained.clone().drop_guard();
+    let serving = serve::run(Arc::clone(&process), leaving, drain.clone());
     lifecycle.spawn("worker", async move {
         let _probes_until_then = drained;
-        serve::run(process, leaving, drain).await
+        serving.await
     });
-    Ok(lifecycle.run().await)
+    process
 }
 
 /// Host name and a random part: two workers never share one.

@@ -36,7 +36,7 @@ pub struct Process {
     /// This worker's name: owner of claims, half of every rendezvous score.
     pub worker: String,
     pub pool: PgPool,
-    pub catalogue: Catalogue,
+    pub catalogue: Arc<Catalogue>,
     pub board: Board,
     pub metrics: Metrics,
     /// Bounded; what does not fit is dropped, as WIRE.md allows.

@@ -54,7 +54,7 @@ async fn call(
 
 /// The trace of a request.
 #[derive(Debug, Clone)]
-pub struct TraceId(pub String);
+pub(super) struct TraceId(pub String);
 
 async fn answer(
     ingress: &Arc<Ingress>,

@@ -38,7 +38,7 @@ const RESULTS_MAX: usize = 64;
 /// What became of one item.
 #[derive(Debug, Clone, Serialize)]
 #[serde(untagged)]
-pub enum ItemResult {
+pub(super) enum ItemResult {
     /// Its outcome.
     Outcome(Arc<OutcomeBody>),
     /// It has none, or none yet.
@@ -47,7 +47,7 @@ pub enum ItemResult {
 
 /// An item without an outcome.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct NoOutcome {
+pub(super) struct NoOutcome {
     pub entity: Option<String>,
     pub key: Option<String>,
     pub write_id: Option<String>,
