@@ -12,6 +12,7 @@ pub mod ledger_parts;
 pub mod migrate;
 pub mod parking;
 mod rows;
+mod rows_sql;
 pub mod store;
 
 /// Why a statement failed, as the failure that can be acted upon.
