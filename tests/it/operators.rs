@@ -270,12 +270,11 @@ impl Turmoil {
         .await;
         none(
             "the ledger says otherwise",
-            format!(
-                "select l.write_id, l.key, l.outcome, h.key as applied_to
+            "select l.write_id, l.key, l.outcome, h.key as applied_to
                    from keylane.ledger l left join history h on 'w' || h.seq = l.write_id
                   where l.outcome <> case when h.id is null then 'rejected' else 'applied' end
                      or l.key <> coalesce(h.key, l.key)"
-            ),
+                .to_owned(),
         )
         .await;
         none(
