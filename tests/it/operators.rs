@@ -87,9 +87,8 @@ impl Turmoil {
         while sent < writes.len() {
             let end = writes.len().min(sent + rng.random_range(1..80));
             sender.send(&writes[sent..end]).await;
-            if rng.random_ratio(1, 4) {
-                sender.send(&writes[rng.random_range(0..end)..][..1]).await;
-            }
+            let again = rng.random_range(end.saturating_sub(200)..end);
+            sender.send(&writes[again..end.min(again + 5)]).await;
             sent = end;
             sleep(millis(&mut rng, 20..320)).await;
         }

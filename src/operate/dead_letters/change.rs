@@ -204,6 +204,8 @@ struct Changed {
     was: String,
 }
 
+/// A write that came again once the ledger had forgotten it has another dead letter: of these only
+/// one is ever open.
 async fn update(
     connection: &mut PgConnection,
     order: Order<'_>,
@@ -213,6 +215,12 @@ async fn update(
         with held as (
             select d.id, d.state from keylane.dead_letters d
              where d.id = any($1) and d.state = any($2)
+               and ($3 <> 'dead' or not exists (
+                   select from keylane.dead_letters o
+                    where o.entity = d.entity and o.key = d.key and o.write_id = d.write_id
+                      and o.fingerprint = d.fingerprint and o.id <> d.id
+                      and (o.state in ('dead', 'parked', 'waiting', 'replaying')
+                           or o.state = 'discarded' and o.id > d.id)))
              order by d.id
                for update)
         update keylane.dead_letters d
