@@ -126,9 +126,18 @@ impl Turmoil {
         }
     }
 
-    /// Parents come, some in time and some late.
+    /// Parents come, some in time and some late. What rests is counted right at every moment.
     async fn bear_parents(&self, mut rng: SmallRng) {
+        const MISCOUNTED: &str = "
+            select * from (
+                select k.*, (select count(*) from keylane.dead_letters d
+                              where d.entity = k.entity and d.key = k.key
+                                and d.state in ('parked', 'waiting')) as counted
+                  from keylane.parked_keys k) k
+             where resting <> counted";
         while !self.over.is_cancelled() {
+            let miscounted = self.scene.rows(MISCOUNTED).await;
+            assert!(miscounted.is_empty(), "{miscounted:#?}");
             sleep(millis(&mut rng, 100..500)).await;
             self.parents(rng.random_range(0..WRITES), 100).await;
         }
@@ -181,6 +190,9 @@ impl Turmoil {
                 format!("dead-letters edit {} --because typo --set seq={seq}", letter["id"])
             }
             8..10 => format!("dead-letters discard {} --because old", one_of(OPEN).await?),
+            10 if rng.random() => {
+                format!("dead-letters discard --key {key} --yes --because old")
+            }
             10 => format!(
                 "dead-letters discard --key {key} --reason type_mismatch --yes --because old"
             ),

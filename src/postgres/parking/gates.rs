@@ -15,7 +15,7 @@ use crate::core::write::Identity;
 use super::{fingerprint, gate};
 
 /// The keys among these writes that stand still, locked; and those of the writes that rest there
-/// already, by ledger id.
+/// already, by ledger id. Keys are locked in the order of their bytes, as operators' commands do.
 pub(in crate::postgres) async fn gates(
     connection: &mut PgConnection,
     items: &[Item],
@@ -25,7 +25,7 @@ pub(in crate::postgres) async fn gates(
                k.resting
           from keylane.parked_keys k
          where (k.entity, k.key) in (select * from unnest($1::text[], $2::text[]))
-         order by k.entity, k.key
+         order by k.entity collate \"C\", k.key collate \"C\"
            for update";
     let names: Vec<&Identity> = items.iter().filter_map(Item::identity).collect();
     let mut gates = ByKey::default();

@@ -73,7 +73,7 @@ async fn change(
           from unnest($4::text[], $5::text[], $6::int[], $7::text[], $8::timestamptz[], $9::int[],
                       $10::text[], $11::timestamptz[])
                as n (entity, key, rested, waits_for, since, tries, blocker, due_at)
-         order by n.entity, n.key
+         order by n.entity collate \"C\", n.key collate \"C\"
             on conflict (entity, key) do update
            set resting = k.resting + excluded.resting,
                waits_for = excluded.waits_for, waiting_since = excluded.waiting_since,

@@ -36,7 +36,7 @@ pub(in crate::postgres) async fn take(
         update keylane.parked_keys set generation = $1, partition = $2
          where (entity, key) in (select k.entity, k.key from keylane.parked_keys k
                                   where k.key = any($3) and (k.generation, k.partition) <> ($1, $2)
-                                  order by k.entity, k.key for update skip locked)";
+                                  for update skip locked)";
     const DUE: &str = "
         select entity, key, paused, waits_for, waiting_since, tries, blocker, resting
           from keylane.parked_keys
