@@ -13,6 +13,7 @@ pub mod migrate;
 pub mod parking;
 pub mod preview;
 mod rows;
+mod rows_sql;
 pub mod store;
 
 /// Why a statement failed, as the failure that can be acted upon.
