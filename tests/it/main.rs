@@ -24,6 +24,7 @@ mod metrics;
 mod model;
 mod modelled;
 mod not_text;
+mod operators;
 mod outages;
 mod parking;
 mod parts;
