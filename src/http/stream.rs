@@ -269,7 +269,7 @@ mod tests {
                 stream.shutdown().await.unwrap();
                 let took = started.elapsed().as_secs();
                 // The peer goes on into a stream that is still there.
-                sleep(Duration::from_secs(60)).await;
+                sleep(Duration::from_mins(1)).await;
                 took
             };
             let mut drained = Vec::new();

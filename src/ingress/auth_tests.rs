@@ -107,6 +107,7 @@ fn a_refusal_says_what_would_be_right() {
 #[test]
 fn a_file_that_is_wrong_is_refused_with_what_is_wrong_and_an_example() {
     let long = "n".repeat(101);
+    let digits_63 = ALPHA.strip_prefix('8').unwrap();
     let one = |name: &str, sha256: &str| token(name, sha256, "\"read\"");
     let many: String = (0..=TOKENS_MAX).map(|i| one("n", &format!("{i:064}"))).collect();
     let table = [
@@ -117,10 +118,10 @@ fn a_file_that_is_wrong_is_refused_with_what_is_wrong_and_an_example() {
         (&(both() + "more = 1"), "unknown field `more`"),
         ("[[tokens]]\nname = 'a'\nscopes = ['read']", "missing field `sha256`"),
         (&one("a", "hunter2"), "tokens[0].sha256 of a: must be 64"),
-        (&one("a", &ALPHA[1..]), "must be 64"),
+        (&one("a", digits_63), "must be 64"),
         (&one("a", &format!("{ALPHA}0")), "must be 64"),
-        (&one("a", &format!("g{}", &ALPHA[1..])), "must be 64"),
-        (&one("a", &format!("+{}", &ALPHA[1..])), "must be 64"),
+        (&one("a", &format!("g{}", digits_63)), "must be 64"),
+        (&one("a", &format!("+{}", digits_63)), "must be 64"),
         (&one("", ALPHA), "tokens[0].name"),
         (&one(&long, ALPHA), "tokens[0].name"),
         (&token("a", ALPHA, ""), "at least one scope"),
