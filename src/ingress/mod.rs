@@ -101,8 +101,9 @@ impl Ingress {
             answered.cancel();
             closed.cancel();
         };
-        let (_, (), ()) = tokio::join!(
+        let (_, watched, (), ()) = tokio::join!(
             draining,
+            self.tokens.watch(closed.clone()),
             self.broker.run(&self.settings, &self.waiters, closed.clone()),
             async {
                 tokio::select! {
@@ -112,7 +113,7 @@ impl Ingress {
                 }
             },
         );
-        Ok(())
+        watched
     }
 
     /// What is missing for this ingress to accept writes; empty when it is ready.

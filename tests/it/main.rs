@@ -17,6 +17,8 @@ mod catalogue;
 mod changes;
 mod dead_letters;
 mod dead_letters_changed;
+mod http_secrets;
+mod http_server;
 mod keys;
 mod kills;
 mod metrics;

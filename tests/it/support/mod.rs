@@ -6,6 +6,7 @@ pub(crate) mod entities;
 pub(crate) mod http;
 pub(crate) mod load;
 mod operator;
+pub(crate) mod peer;
 pub(crate) mod raw;
 pub(crate) mod scene;
 pub(crate) mod sender;
