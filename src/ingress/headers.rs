@@ -6,11 +6,12 @@
 use std::time::Duration;
 
 use axum::http::header::{IF_MATCH, IF_NONE_MATCH};
-use axum::http::{HeaderMap, HeaderName, StatusCode};
+use axum::http::{HeaderMap, HeaderName};
 
 use crate::core::outcome::{Reason, Rejection};
 use crate::core::write::WRITE_ID_BYTES_MAX;
 
+use super::code::Own;
 use super::problem::Problem;
 
 /// The write id.
@@ -83,8 +84,7 @@ pub enum Condition {
 
 /// The precondition of a write; `Err` says what is wrong with it.
 pub fn condition(headers: &HeaderMap) -> Result<Condition, Problem> {
-    let problem =
-        |detail: &str| Problem::new(StatusCode::BAD_REQUEST, "precondition_invalid", detail);
+    let problem = |detail: &str| Problem::new(Own::PreconditionInvalid, detail);
     let bad = |detail: &str| Err(problem(detail));
     let value = |name: &HeaderName| -> Result<Option<&str>, Problem> {
         let mut values = headers.get_all(name).iter();

@@ -7,6 +7,7 @@
 pub mod answer;
 pub mod auth;
 mod broker;
+pub mod code;
 pub mod headers;
 mod lookups;
 pub mod problem;

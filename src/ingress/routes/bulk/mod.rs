@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
+use axum::http::HeaderValue;
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
-use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use futures_util::StreamExt;
 use futures_util::stream::{FuturesOrdered, Stream};
@@ -23,6 +23,7 @@ use utoipa::ToSchema;
 use crate::core::outcome::Rejection;
 use crate::core::write::Identity;
 use crate::ingress::Ingress;
+use crate::ingress::code::Own;
 use crate::ingress::headers::preferences;
 use crate::ingress::problem::Problem;
 use crate::ingress::submit::{Refusal, Unconfirmed};
@@ -96,7 +97,7 @@ pub(super) async fn writes(
     let acceptable = accepts.is_none_or(|accepts| accepts.contains(media) || accepts.contains('*'));
     if !acceptable {
         let detail = format!("the answer comes in the form of the request, {media}");
-        return Err(Problem::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", detail));
+        return Err(Problem::new(Own::NotAcceptable, detail));
     }
     let mut response = Response::new(Body::from_stream(framed(answered, form)));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media));
