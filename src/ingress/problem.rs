@@ -32,7 +32,7 @@ pub struct Problem {
     /// What is wrong with this very request.
     pub detail: String,
     /// The stable name of what is wrong.
-    #[schema(example = "type_mismatch")]
+    #[schema(schema_with = codes)]
     pub code: &'static str,
     /// The write, where it has a name.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -52,6 +52,10 @@ pub struct Problem {
     /// The methods that the path takes; sent as `Allow`.
     #[serde(skip)]
     pub allow: Option<&'static str>,
+}
+
+fn codes() -> utoipa::openapi::Object {
+    crate::wire::schemas::labels(Code::all().map(Code::label))
 }
 
 /// A member of the body to blame.
@@ -130,7 +134,7 @@ fn faults(pointer: Option<&str>, detail: &str) -> Vec<Fault> {
 }
 
 /// A code in words.
-fn title(code: &str) -> String {
+pub(super) fn title(code: &str) -> String {
     let words = code.replace('_', " ");
     let mut letters = words.chars();
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())

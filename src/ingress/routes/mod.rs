@@ -7,26 +7,45 @@ mod bulk;
 mod read;
 mod write;
 
+pub(super) use bulk::NoOutcome;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::Router;
-use axum::extract::{ConnectInfo, OriginalUri, Request, State};
-use axum::http::header::AUTHORIZATION;
+use axum::extract::{ConnectInfo, OriginalUri, Path, Request, State};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::http::{HeaderMap, Method};
 use axum::response::{IntoResponse, Response};
-use axum::routing::any;
+use axum::routing::{any, get};
 
 use super::Ingress;
 use super::auth::{Denied, Scope};
 use super::code::Own;
+use super::pages;
 use super::problem::Problem;
 use super::target;
 
-/// The calls of `/v1`.
+/// The calls of `/v1`, and what explains them to anybody.
 pub fn router(ingress: Arc<Ingress>) -> Router {
-    Router::new().route("/v1/{*path}", any(call)).with_state(ingress)
+    Router::new()
+        .route("/v1/{*path}", any(call))
+        .route("/openapi.json", get(openapi))
+        .route("/problems/{code}", get(page))
+        .with_state(ingress)
+}
+
+async fn openapi(State(ingress): State<Arc<Ingress>>) -> Response {
+    let text = ingress.openapi.text(&ingress.catalogue.entities());
+    ([(CONTENT_TYPE, "application/json")], text).into_response()
+}
+
+async fn page(Path(code): Path<String>) -> Response {
+    match pages::of(&code) {
+        Some(page) => ([(CONTENT_TYPE, "text/markdown; charset=utf-8")], page).into_response(),
+        None => Problem::new(Own::NoSuchPath, "no problem has this code").into_response(),
+    }
 }
 
 /// Everything that a call may look at.

@@ -48,16 +48,21 @@ pub(super) enum ItemResult {
 
 /// An item without an outcome.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub(super) struct NoOutcome {
+pub(in crate::ingress) struct NoOutcome {
     pub entity: Option<String>,
     pub key: Option<String>,
     pub write_id: Option<String>,
     /// `pending`: accepted, ask `/v1/writes/{entity}/{write_id}` · `rejected`: never accepted ·
     /// `not_accepted`: send it again · `not_sent`: an earlier item of its key was not accepted.
+    #[schema(schema_with = labels)]
     pub outcome: &'static str,
     pub reason: Option<String>,
     pub detail: Option<String>,
     pub pointer: Option<String>,
+}
+
+fn labels() -> utoipa::openapi::Object {
+    crate::wire::schemas::labels(["pending", "rejected", "not_accepted", "not_sent"])
 }
 
 /// What is known of an item when its turn to answer comes.
