@@ -42,9 +42,6 @@ pub(super) fn parameters() -> Value {
             json!({"type": "string", "pattern": "^(\\*|\"[^\",]*\")$"}),
             "\"7\"",
         ),
-        "IfMatchAny": header(
-            "If-Match", "`*`: only if the row is there", json!({"type": "string", "enum": ["*"]}), "*",
-        ),
         "IfNoneMatch": header(
             "If-None-Match",
             "`*`: only if the row is not there; not together with If-Match",
@@ -73,6 +70,14 @@ pub(super) fn parameters() -> Value {
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
         ),
         "tracestate": header("tracestate", "W3C trace context", text(), "vendor=1"),
+    })
+}
+
+/// `If-Match` where rows have no versions.
+fn if_present() -> Value {
+    json!({
+        "name": "If-Match", "in": "header", "description": "`*`: only if the row is there",
+        "schema": {"type": "string", "enum": ["*"]},
     })
 }
 
@@ -164,7 +169,7 @@ impl WriteCall {
     fn operation(&self, target: &Target) -> Value {
         let mut parameters = vec![
             parameter("IdempotencyKey"),
-            parameter(if target.versions { "IfMatch" } else { "IfMatchAny" }),
+            if target.versions { parameter("IfMatch") } else { if_present() },
         ];
         if self.if_absent {
             parameters.push(parameter("IfNoneMatch"));

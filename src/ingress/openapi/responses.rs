@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use crate::ingress::code::Code;
+use crate::ingress::code::{Code, Own};
 
 /// A reference to a header.
 pub(super) fn header(name: &str) -> Value {
@@ -61,7 +61,8 @@ fn name(status: u16) -> String {
 /// One response a status, made from the closed list of codes.
 pub(super) fn problems() -> Value {
     let mut by_status: BTreeMap<u16, Vec<&str>> = BTreeMap::new();
-    for code in Code::all() {
+    // What a path does not take is not among its calls.
+    for code in Code::all().filter(|code| *code != Code::Own(Own::MethodNotAllowed)) {
         by_status.entry(code.status().as_u16()).or_default().push(code.label());
     }
     let response = |status: u16, codes: &[&str]| {
