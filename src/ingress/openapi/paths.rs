@@ -39,7 +39,7 @@ pub(super) fn parameters() -> Value {
         "IfMatch": header(
             "If-Match",
             "`*`: only if the row is there; an ETag: only onto that version",
-            json!({"type": "string", "pattern": "^(\\*|\"[^\",]*\")$"}),
+            json!({"type": "string", "minLength": 1, "pattern": "^(\\*|\"[^\",]*\")$"}),
             "\"7\"",
         ),
         "IfNoneMatch": header(

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use crate::core::entity::Entity;
 use crate::core::fingerprint::ledger_id;
 use crate::core::outcome::{Reason, Rejection};
+use crate::core::write::WRITE_ID_BYTES_MAX;
 use crate::ingress::Ingress;
 use crate::ingress::answer;
 use crate::ingress::code::Own;
@@ -87,6 +88,10 @@ pub(super) async fn outcome(
     write_id: &str,
 ) -> Result<Response, Problem> {
     let entity = entity_of(call, entity)?;
+    if !(1..=WRITE_ID_BYTES_MAX).contains(&write_id.len()) || write_id.contains('\0') {
+        let detail = "a write id has 1 to 200 bytes, and no NUL";
+        return Err(Problem::rejected(&Rejection::new(Reason::MissingWriteId, detail)));
+    }
     let id = ledger_id(&entity.name, write_id);
     let known = reading::outcome(&call.ingress.pool, &entity.name, write_id, id).await;
     match known.map_err(|error| away(&error))? {
