@@ -7,8 +7,11 @@
 pub mod answer;
 pub mod auth;
 mod broker;
+pub mod code;
 pub mod headers;
 mod lookups;
+pub mod openapi;
+mod pages;
 pub mod problem;
 mod routes;
 mod submit;
@@ -55,6 +58,7 @@ pub struct Ingress {
     in_hand: Arc<Semaphore>,
     draining: AtomicBool,
     metrics: Metrics,
+    openapi: openapi::Page,
 }
 
 impl Ingress {
@@ -73,6 +77,7 @@ impl Ingress {
             broker: Broker::default(),
             draining: AtomicBool::new(false),
             metrics: Metrics::new(),
+            openapi: openapi::Page::default(),
             settings,
             pool,
             catalogue,

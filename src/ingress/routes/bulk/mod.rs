@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
+use axum::http::HeaderValue;
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
-use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use futures_util::StreamExt;
 use futures_util::stream::{FuturesOrdered, Stream};
@@ -23,6 +23,7 @@ use utoipa::ToSchema;
 use crate::core::outcome::Rejection;
 use crate::core::write::Identity;
 use crate::ingress::Ingress;
+use crate::ingress::code::Own;
 use crate::ingress::headers::preferences;
 use crate::ingress::problem::Problem;
 use crate::ingress::submit::{Refusal, Unconfirmed};
@@ -47,16 +48,21 @@ pub(super) enum ItemResult {
 
 /// An item without an outcome.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub(super) struct NoOutcome {
+pub(in crate::ingress) struct NoOutcome {
     pub entity: Option<String>,
     pub key: Option<String>,
     pub write_id: Option<String>,
     /// `pending`: accepted, ask `/v1/writes/{entity}/{write_id}` · `rejected`: never accepted ·
     /// `not_accepted`: send it again · `not_sent`: an earlier item of its key was not accepted.
+    #[schema(schema_with = labels)]
     pub outcome: &'static str,
     pub reason: Option<String>,
     pub detail: Option<String>,
     pub pointer: Option<String>,
+}
+
+fn labels() -> utoipa::openapi::Object {
+    crate::wire::schemas::labels(["pending", "rejected", "not_accepted", "not_sent"])
 }
 
 /// What is known of an item when its turn to answer comes.
@@ -96,7 +102,7 @@ pub(super) async fn writes(
     let acceptable = accepts.is_none_or(|accepts| accepts.contains(media) || accepts.contains('*'));
     if !acceptable {
         let detail = format!("the answer comes in the form of the request, {media}");
-        return Err(Problem::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", detail));
+        return Err(Problem::new(Own::NotAcceptable, detail));
     }
     let mut response = Response::new(Body::from_stream(framed(answered, form)));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media));
