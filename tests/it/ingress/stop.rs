@@ -12,7 +12,7 @@ async fn sigterm_answers_what_is_in_hand_and_takes_nothing_new() {
     stage.worker.signal("STOP");
     let port = stage.ingress.port;
     let asked = (0..30).map(async |n| {
-        let call = add("customer/A", &n.to_string(), r#"{"points":1}"#);
+        let call = add("customer/A", &format!("w{n}"), r#"{"points":1}"#);
         Client::new(port).send(call.header("prefer", "wait=60")).await
     });
     let stopping = async {
