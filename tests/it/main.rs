@@ -19,6 +19,7 @@ mod dead_letters;
 mod dead_letters_changed;
 mod http_secrets;
 mod http_server;
+mod ingress;
 mod keys;
 mod kills;
 mod metrics;

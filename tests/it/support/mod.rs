@@ -1,26 +1,28 @@
 //! What the tests share.
 
 pub(crate) mod cli;
+pub(crate) mod client;
 mod database;
 pub(crate) mod entities;
 pub(crate) mod http;
 pub(crate) mod load;
 mod operator;
 pub(crate) mod peer;
+mod process;
 pub(crate) mod raw;
 pub(crate) mod scene;
 pub(crate) mod sender;
 pub(crate) mod servers;
 pub(crate) mod wait;
-pub(crate) mod worker;
 
 pub(crate) use cli::Cli;
+pub(crate) use client::{Answer, Client, Request, request};
 pub(crate) use database::database;
 pub(crate) use operator::Operator;
+pub(crate) use process::{Process, Worker};
 pub(crate) use scene::Scene;
 pub(crate) use sender::{Sender, Write, write};
 pub(crate) use servers::OwnServers;
-pub(crate) use worker::Worker;
 
 /// Bytes as PostgreSQL's `encode(…, 'hex')` shows them.
 pub(crate) fn hex(bytes: &[u8]) -> String {

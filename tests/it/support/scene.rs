@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::servers::{Servers, Vhost};
-use super::{Sender, Worker};
+use super::{Process, Sender, Worker};
 
 /// Partitions of a test's ring: enough for keys to be spread.
 pub(crate) const PARTITIONS: u16 = 2;
@@ -94,6 +94,16 @@ impl Scene {
     /// A worker that is ready, with `settings` over those of [`Self::config`].
     pub(crate) async fn worker_with(&self, settings: &[(&str, &str)]) -> Worker {
         Worker::spawn(&self.config(), settings).ready().await
+    }
+
+    /// An ingress that is ready; a worker must have been there once.
+    pub(crate) async fn ingress(&self) -> Process {
+        self.ingress_with(&[]).await
+    }
+
+    /// The same with `settings` over those of [`Self::config`].
+    pub(crate) async fn ingress_with(&self, settings: &[(&str, &str)]) -> Process {
+        Process::spawn_command("ingress", &self.config(), settings).ready().await
     }
 
     /// A sender to this scene's exchange, which a worker must have declared once.

@@ -91,7 +91,8 @@ impl OwnServers {
         Self { dir, servers }
     }
 
-    /// `restart-rabbit`, `kill-rabbit`, `restart-postgres` or `kill-postgres`; back when it returns.
+    /// `restart-`, `kill-` or `stop-` and `rabbit` or `postgres`; `block-rabbit` and `unblock-rabbit`,
+    /// an alarm and its end. It is done when this returns.
     pub(crate) async fn run(&self, command: &'static str) {
         let path = self.dir.0.path().to_owned();
         blocking(move || script(command, &path)).await;

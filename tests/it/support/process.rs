@@ -1,4 +1,4 @@
-//! Worker processes: started, signalled, and never left behind.
+//! Processes of the built binary: started, signalled, and never left behind.
 
 use std::fs::{self, File};
 use std::net::TcpListener;
@@ -12,28 +12,36 @@ use tokio::time::{Instant, sleep};
 
 use super::{http, wait};
 
-/// How long a worker may take to become ready.
+/// How long a process may take to become ready.
 const READY_MAX: Duration = Duration::from_mins(1);
 /// Lines of the log that a failing test prints.
 const LOG_LINES_SHOWN: usize = 60;
 
-/// A worker process.
-pub(crate) struct Worker {
+/// A long-running process: `worker`, `ingress` or `run`.
+pub(crate) struct Process {
     child: Child,
-    port: u16,
+    pub port: u16,
     log: PathBuf,
     _dir: TempDir,
 }
 
-impl Worker {
-    /// Starts the binary; does not wait for anything. `settings` are `section.field` and value.
+/// A worker process.
+pub(crate) type Worker = Process;
+
+impl Process {
+    /// Starts a worker; does not wait for anything. `settings` are `section.field` and value.
     pub(crate) fn spawn(config: &str, settings: &[(&str, &str)]) -> Self {
+        Self::spawn_command("worker", config, settings)
+    }
+
+    /// The same with another command.
+    pub(crate) fn spawn_command(name: &str, config: &str, settings: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (file, log) = (dir.path().join("keylane.toml"), dir.path().join("log"));
         fs::write(&file, config).unwrap();
         let port = free_port();
         let mut command = Command::new(env!("CARGO_BIN_EXE_keylane"));
-        command.arg("--config").arg(&file).arg("worker");
+        command.arg("--config").arg(&file).arg(name);
         command.env("KEYLANE__HTTP__LISTEN", format!("127.0.0.1:{port}"));
         for (path, value) in settings {
             let name = path.replace('.', "__").to_uppercase();
@@ -54,7 +62,7 @@ impl Worker {
                 answer => assert!(Instant::now() < end, "never ready: {answer:?}"),
             }
             let ended = self.child.try_wait().unwrap();
-            assert!(ended.is_none(), "the worker ended ({ended:?}) before it was ready");
+            assert!(ended.is_none(), "the process ended ({ended:?}) before it was ready");
             sleep(Duration::from_millis(20)).await;
         }
     }
@@ -62,6 +70,25 @@ impl Worker {
     /// Status and body of a page; `None` while nobody answers.
     pub(crate) async fn get(&self, path: &str) -> Option<(u16, String)> {
         http::get(self.port, path).await
+    }
+
+    /// The value of a series of the page for monitoring; `None` while nobody answers, or without it.
+    pub(crate) async fn metric(&self, series: &str) -> Option<f64> {
+        let page = self.get("/metrics").await?.1;
+        let line = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
+        line.parse().ok()
+    }
+
+    /// A field of `/proc/PID/status` in kB, for example `VmHWM`, the most memory it ever held.
+    pub(crate) fn status_kb(&self, field: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        line.unwrap().trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// How many file descriptors it has open.
+    pub(crate) fn open_files(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
     }
 
     /// Everything that it has logged.
@@ -73,7 +100,7 @@ impl Worker {
     pub(crate) fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").args([&format!("-{signal}"), &pid]).status().unwrap();
-        assert!(sent.success(), "SIG{signal} did not reach the worker");
+        assert!(sent.success(), "SIG{signal} did not reach the process");
     }
 
     /// SIGKILL: nothing of it runs any more when this returns.
@@ -85,16 +112,16 @@ impl Worker {
     /// Waits for the end; the exit code.
     pub(crate) async fn exit_code(&mut self) -> i32 {
         let mut code = None;
-        wait::until(READY_MAX, "the worker has ended", async || {
+        wait::until(READY_MAX, "the process has ended", async || {
             code = self.child.try_wait().unwrap();
             code.is_some()
         })
         .await;
-        code.unwrap().code().unwrap_or_else(|| panic!("a signal ended the worker: {code:?}"))
+        code.unwrap().code().unwrap_or_else(|| panic!("a signal ended the process: {code:?}"))
     }
 }
 
-impl Drop for Worker {
+impl Drop for Process {
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
@@ -102,7 +129,7 @@ impl Drop for Worker {
             let log = self.log();
             let lines: Vec<&str> = log.lines().collect();
             let tail = lines.len().saturating_sub(LOG_LINES_SHOWN);
-            eprintln!("--- worker {}:\n{}", self.child.id(), lines[tail..].join("\n"));
+            eprintln!("--- process {}:\n{}", self.child.id(), lines[tail..].join("\n"));
         }
     }
 }
