@@ -43,7 +43,7 @@ pub fn document(entities: &Entities) -> Value {
     let general = [Target::general()];
     let named: Vec<Target> = entities.values().map(|entity| Target::of(entity)).collect();
     let targets = if named.is_empty() { general.as_slice() } else { named.as_slice() };
-    let names: Vec<&str> = entities.keys().map(String::as_str).collect();
+    let labels: Vec<&str> = entities.keys().map(String::as_str).collect();
 
     let mut document = serde_json::to_value(Schemas::openapi()).unwrap_or_default();
     let schemas = document.pointer_mut("/components/schemas").and_then(Value::as_object_mut);
@@ -51,7 +51,7 @@ pub fn document(entities: &Entities) -> Value {
     schemas.extend(targets.iter().flat_map(Target::schemas));
     let mut calls = Map::new();
     calls.extend(targets.iter().flat_map(paths::of_rows));
-    calls.extend(paths::of_writes(&names));
+    calls.extend(paths::of_writes(&labels));
     calls.extend(paths::of_the_process());
     let mut tags: Vec<Value> = targets.iter().map(Target::tag).collect();
     tags.push(json!({"name": "writes", "description": "Many writes, and what became of one"}));

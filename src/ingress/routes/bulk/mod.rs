@@ -7,6 +7,7 @@
 mod items;
 
 use std::collections::HashSet;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use axum::response::Response;
 use futures_util::StreamExt;
 use futures_util::stream::{FuturesOrdered, Stream};
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::OwnedSemaphorePermit;
 use utoipa::ToSchema;
 
 use crate::core::outcome::Rejection;
@@ -32,9 +33,6 @@ use crate::wire::OutcomeBody;
 
 use super::Call;
 use items::{Form, Item, Items};
-
-/// Results that wait for a slow reader; beyond it nothing more is read or published.
-const RESULTS_MAX: usize = 64;
 
 /// What became of one item.
 #[derive(Debug, Clone, Serialize)]
@@ -87,13 +85,6 @@ pub(super) async fn writes(
         Some(wait) => wait.min(most),
         None => most,
     };
-    let items = Items::new(body.into_data_stream(), form, ingress.body_bytes_max(), http);
-    let (results, answered) = mpsc::channel(RESULTS_MAX);
-    let run = Run { ingress, wait, results, stopped: HashSet::new() };
-    tokio::spawn(async move {
-        let _in_hand = in_hand;
-        run.all(items).await;
-    });
     let media = match form {
         Form::Lines => "application/x-ndjson",
         Form::Array => "application/json",
@@ -104,125 +95,128 @@ pub(super) async fn writes(
         let detail = format!("the answer comes in the form of the request, {media}");
         return Err(Problem::new(Own::NotAcceptable, detail));
     }
-    let mut response = Response::new(Body::from_stream(framed(answered, form)));
+    let items = Items::new(body.into_data_stream(), form, ingress.body_bytes_max(), http);
+    let run = Run {
+        wait,
+        items,
+        open: true,
+        turns: FuturesOrdered::new(),
+        stopped: HashSet::new(),
+        ingress: Arc::clone(&ingress),
+        _in_hand: in_hand,
+    };
+    let mut response = Response::new(Body::from_stream(framed(run, form)));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media));
     Ok(response)
 }
 
-/// Results as lines, or as an array.
-fn framed(
-    answered: mpsc::Receiver<ItemResult>,
-    form: Form,
-) -> impl Stream<Item = Result<Bytes, std::convert::Infallible>> {
-    let state = (answered, 0_usize, false);
-    futures_util::stream::unfold(state, move |(mut answered, count, ended)| async move {
-        if ended {
-            return None;
-        }
+/// Results as lines, or as an array. Whoever reads them drives the request: with a reader that is
+/// slow nothing more is read or published, and with one that is gone nothing is held.
+fn framed(run: Run, form: Form) -> impl Stream<Item = Result<Bytes, std::convert::Infallible>> {
+    let state = Some((run, 0_usize));
+    futures_util::stream::unfold(state, move |state| async move {
+        let (mut run, count) = state?;
         let mut text = Vec::new();
-        match answered.recv().await {
-            Some(result) => {
-                text.extend_from_slice(form.before(count));
-                serde_json::to_writer(&mut text, &result).unwrap_or_default();
-                text.extend_from_slice(form.after());
-                Some((Ok(Bytes::from(text)), (answered, count + 1, false)))
-            }
-            None => {
-                text.extend_from_slice(form.end(count));
-                Some((Ok(Bytes::from(text)), (answered, count, true)))
-            }
+        if let Some(result) = run.next().await {
+            text.extend_from_slice(form.before(count));
+            serde_json::to_writer(&mut text, &result).unwrap_or_default();
+            text.extend_from_slice(form.after());
+            return Some((Ok(Bytes::from(text)), Some((run, count + 1))));
         }
+        text.extend_from_slice(form.end(count));
+        Some((Ok(Bytes::from(text)), None))
     })
 }
+
+/// A result, and the key of an item that was not accepted.
+type Finished = (ItemResult, Option<(String, String)>);
 
 /// One bulk request.
 struct Run {
     ingress: Arc<Ingress>,
     wait: Duration,
-    results: mpsc::Sender<ItemResult>,
+    items: Items,
+    /// More items may come.
+    open: bool,
+    /// In the order sent.
+    turns: FuturesOrdered<Pin<Box<dyn Future<Output = Finished> + Send>>>,
     /// Keys of which an item was not accepted.
     stopped: HashSet<(String, String)>,
+    _in_hand: OwnedSemaphorePermit,
 }
 
 impl Run {
-    async fn all(mut self, mut items: Items) {
+    /// The next result, in the order sent.
+    async fn next(&mut self) -> Option<ItemResult> {
         let window = self.ingress.settings.http.bulk_window.get();
-        let mut turns = FuturesOrdered::new();
-        let mut open = true;
-        while open || !turns.is_empty() {
+        while self.open || !self.turns.is_empty() {
             tokio::select! {
                 biased;
-                Some(result) = turns.next(), if !turns.is_empty() => {
-                    let (result, not_accepted): (ItemResult, Option<(String, String)>) = result;
+                Some((result, not_accepted)) = self.turns.next(), if !self.turns.is_empty() => {
                     self.stopped.extend(not_accepted);
-                    // A caller that is gone gets nothing; what is accepted stays so.
-                    if self.results.send(result).await.is_err() {
-                        return;
-                    }
+                    return Some(result);
                 }
-                item = items.next(), if open && turns.len() < window => match item {
+                item = self.items.next(), if self.open && self.turns.len() < window => match item {
                     Some(item) => {
-                        let turn = self.begin(item).await;
-                        turns.push_back(finish(Arc::clone(&self.ingress), turn, self.wait));
+                        let turn = begin(&self.ingress, &self.stopped, item).await;
+                        let ingress = Arc::clone(&self.ingress);
+                        self.turns.push_back(Box::pin(finish(ingress, turn, self.wait)));
                     }
-                    None => open = false,
+                    None => self.open = false,
                 },
             }
         }
+        None
     }
+}
 
-    /// Takes an item as far as the channel; the order of these calls is the order of acceptance.
-    async fn begin(&self, item: Item) -> Turn {
-        let Item { entity, message, wrong } = item;
-        let no_outcome = |outcome, rejection: Option<&Rejection>, detail: Option<String>| {
-            Turn::Known(ItemResult::Other(NoOutcome {
-                entity: entity.clone(),
-                key: message.as_ref().map(|message| message.routing_key.clone()),
-                write_id: message.as_ref().and_then(|it| it.properties.message_id.clone()),
-                outcome,
-                reason: rejection.map(|rejection| rejection.reason.label().to_owned()),
-                detail: detail.or_else(|| rejection.map(|rejection| rejection.detail.clone())),
-                pointer: rejection.and_then(|rejection| rejection.pointer.clone()),
-            }))
-        };
-        if let Some(rejection) = &wrong {
-            return no_outcome("rejected", Some(rejection), None);
-        }
-        let Some(message) = message.clone() else {
-            return no_outcome("rejected", None, Some("the item is empty".to_owned()));
-        };
-        let identity = match self.ingress.decoded(&message).await {
-            Ok(identity) => identity,
-            Err(rejection) => return no_outcome("rejected", Some(&rejection), None),
-        };
-        let name = (identity.entity.clone(), identity.key.clone());
-        if self.stopped.contains(&name) {
-            let why = "an earlier item of the same key was not accepted; send both again, in order";
-            return no_outcome("not_sent", None, Some(why.to_owned()));
-        }
-        let not_accepted = |why: String| no_outcome("not_accepted", None, Some(why));
-        let line = match self.ingress.broker.line() {
-            Ok(line) => line,
-            Err(why) => return not_accepted(why),
-        };
-        let Some(slot) = Publisher::reserve(&line.publisher).await else {
-            return not_accepted("the connection was lost".to_owned());
-        };
-        match self.ingress.publish(&line, slot, message, identity.clone()) {
-            Ok(unconfirmed) => Turn::Publishing { identity, unconfirmed },
-            Err(Refusal::NotAccepted(why)) => not_accepted(why),
-            Err(Refusal::Rejected(rejection)) => no_outcome("rejected", Some(&rejection), None),
-            Err(Refusal::Busy) => not_accepted("as many requests are in hand as may be".to_owned()),
-        }
+/// Takes an item as far as the channel; the order of these calls is the order of acceptance.
+async fn begin(ingress: &Ingress, stopped: &HashSet<(String, String)>, item: Item) -> Turn {
+    let Item { entity, message, wrong } = item;
+    let no_outcome = |outcome, rejection: Option<&Rejection>, detail: Option<String>| {
+        Turn::Known(ItemResult::Other(NoOutcome {
+            entity: entity.clone(),
+            key: message.as_ref().map(|message| message.routing_key.clone()),
+            write_id: message.as_ref().and_then(|it| it.properties.message_id.clone()),
+            outcome,
+            reason: rejection.map(|rejection| rejection.reason.label().to_owned()),
+            detail: detail.or_else(|| rejection.map(|rejection| rejection.detail.clone())),
+            pointer: rejection.and_then(|rejection| rejection.pointer.clone()),
+        }))
+    };
+    if let Some(rejection) = &wrong {
+        return no_outcome("rejected", Some(rejection), None);
+    }
+    let Some(message) = message.clone() else {
+        return no_outcome("rejected", None, Some("the item is empty".to_owned()));
+    };
+    let identity = match ingress.decoded(&message).await {
+        Ok(identity) => identity,
+        Err(rejection) => return no_outcome("rejected", Some(&rejection), None),
+    };
+    let name = (identity.entity.clone(), identity.key.clone());
+    if stopped.contains(&name) {
+        let why = "an earlier item of the same key was not accepted; send both again, in order";
+        return no_outcome("not_sent", None, Some(why.to_owned()));
+    }
+    let not_accepted = |why: String| no_outcome("not_accepted", None, Some(why));
+    let line = match ingress.broker.line() {
+        Ok(line) => line,
+        Err(why) => return not_accepted(why),
+    };
+    let Some(slot) = Publisher::reserve(&line.publisher).await else {
+        return not_accepted("the connection was lost".to_owned());
+    };
+    match ingress.publish(&line, slot, message, identity.clone()) {
+        Ok(unconfirmed) => Turn::Publishing { identity, unconfirmed },
+        Err(Refusal::NotAccepted(why)) => not_accepted(why),
+        Err(Refusal::Rejected(rejection)) => no_outcome("rejected", Some(&rejection), None),
+        Err(Refusal::Busy) => not_accepted("as many requests are in hand as may be".to_owned()),
     }
 }
 
 /// Waits for an item's end; the second value is its key, if it was not accepted.
-async fn finish(
-    ingress: Arc<Ingress>,
-    turn: Turn,
-    wait: Duration,
-) -> (ItemResult, Option<(String, String)>) {
+async fn finish(ingress: Arc<Ingress>, turn: Turn, wait: Duration) -> Finished {
     let (identity, unconfirmed) = match turn {
         Turn::Known(result) => {
             let stops = match &result {
