@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use futures_util::StreamExt;
 use futures_util::stream::{FuturesOrdered, Stream};
@@ -73,6 +73,7 @@ pub(super) async fn writes(
     in_hand: OwnedSemaphorePermit,
 ) -> Result<Response, Problem> {
     let form = Form::of(&call.headers)?;
+    let media = acceptable(&call.headers, form)?;
     let preferences = preferences(&call.headers);
     let http = &ingress.settings.http;
     let most = Duration::from_millis(http.wait_max_ms.get().into());
@@ -88,19 +89,23 @@ pub(super) async fn writes(
         let _in_hand = in_hand;
         run.all(items).await;
     });
+    let mut response = Response::new(Body::from_stream(framed(answered, form)));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media));
+    Ok(response)
+}
+
+/// The media type of the answer, if the caller takes it.
+fn acceptable(headers: &HeaderMap, form: Form) -> Result<&'static str, Problem> {
     let media = match form {
         Form::Lines => "application/x-ndjson",
         Form::Array => "application/json",
     };
-    let accepts = call.headers.get(ACCEPT).and_then(|value| value.to_str().ok());
-    let acceptable = accepts.is_none_or(|accepts| accepts.contains(media) || accepts.contains('*'));
-    if !acceptable {
-        let detail = format!("the answer comes in the form of the request, {media}");
-        return Err(Problem::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", detail));
+    let accepts = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
+    if accepts.is_none_or(|accepts| accepts.contains(media) || accepts.contains('*')) {
+        return Ok(media);
     }
-    let mut response = Response::new(Body::from_stream(framed(answered, form)));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media));
-    Ok(response)
+    let detail = format!("the answer comes in the form of the request, {media}");
+    Err(Problem::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", detail))
 }
 
 /// Results as lines, or as an array.
