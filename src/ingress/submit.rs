@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::core::message::Message;
 use crate::core::outcome::{Reason, Rejection};
 use crate::core::write::{Decoded, Identity, decode};
-use crate::rabbit::publisher::{Confirmed, PendingConfirm, Slot};
+use crate::rabbit::publisher::{Confirmed, PendingConfirm, Publisher, Slot};
 use crate::rabbit::replies::REPLY_TO;
 use crate::wire::OutcomeBody;
 
@@ -105,9 +105,20 @@ impl Ingress {
             return Ok(Sent::UnderWay(under_way));
         }
         let line = self.broker.line().map_err(Refusal::NotAccepted)?;
-        let slot = line.publisher.reserve().await.ok_or_else(gone)?;
+        let slot = self.slot(&line).await?;
         let unconfirmed = self.publish(&line, slot, message, identity)?;
         self.confirmed(unconfirmed).await.map(Sent::UnderWay)
+    }
+
+    /// Room on the channel. Under an alarm none may come free, so the wait has a bound of its own.
+    pub async fn slot<'line>(&self, line: &'line Line) -> Result<Slot<'line>, Refusal> {
+        let within = self.confirm_max();
+        let reserved = timeout(within, Publisher::reserve(&line.publisher)).await;
+        reserved.map_err(|_elapsed| silent(within))?.ok_or_else(gone)
+    }
+
+    fn confirm_max(&self) -> Duration {
+        Duration::from_millis(self.settings.http.confirm_max_ms.get().into())
     }
 
     /// The same write, if this process has it under way.
@@ -141,10 +152,13 @@ impl Ingress {
         }
     }
 
-    /// Waits for the broker's word on it.
+    /// Waits for the broker's word on it: no longer under an alarm, which stops the publisher's own
+    /// patience. What is not confirmed then may be accepted later all the same.
     pub async fn confirmed(&self, unconfirmed: Unconfirmed) -> Result<UnderWay, Refusal> {
         let Unconfirmed { identity, place, confirm, lost } = unconfirmed;
-        let why = match confirm.wait().await {
+        let within = self.confirm_max();
+        let word = timeout(within, confirm.wait()).await;
+        let why = match word.unwrap_or(Confirmed::Silent { within }) {
             Confirmed::Accepted => {
                 if let Some(place) = &place {
                     self.waiters.confirmed(place.number, &identity);
@@ -154,7 +168,7 @@ impl Ingress {
             }
             Confirmed::Returned { text, .. } => format!("no queue takes it: {text}"),
             Confirmed::Refused => "the broker could not keep it".to_owned(),
-            Confirmed::Silent { within } => format!("the broker did not confirm within {within:?}"),
+            Confirmed::Silent { within } => not_confirmed(within),
             Confirmed::Lost(error) => error.to_string(),
         };
         place.iter().for_each(|place| self.waiters.forget(place.number));
@@ -213,6 +227,14 @@ fn identity(decoded: Decoded) -> Result<Identity, Rejection> {
         Ok(write) => Ok(write.identity),
         Err(refused) => Err(refused.rejection),
     }
+}
+
+fn not_confirmed(within: Duration) -> String {
+    format!("the broker did not confirm within {within:?}")
+}
+
+fn silent(within: Duration) -> Refusal {
+    Refusal::NotAccepted(not_confirmed(within))
 }
 
 fn gone() -> Refusal {

@@ -26,7 +26,6 @@ use crate::ingress::Ingress;
 use crate::ingress::headers::preferences;
 use crate::ingress::problem::Problem;
 use crate::ingress::submit::{Refusal, Unconfirmed};
-use crate::rabbit::publisher::Publisher;
 use crate::wire::OutcomeBody;
 
 use super::Call;
@@ -204,8 +203,9 @@ impl Run {
             Ok(line) => line,
             Err(why) => return not_accepted(why),
         };
-        let Some(slot) = Publisher::reserve(&line.publisher).await else {
-            return not_accepted("the connection was lost".to_owned());
+        let slot = match self.ingress.slot(&line).await {
+            Ok(slot) => slot,
+            Err(refusal) => return not_accepted(Problem::refused(&refusal).detail),
         };
         match self.ingress.publish(&line, slot, message, identity.clone()) {
             Ok(unconfirmed) => Turn::Publishing { identity, unconfirmed },
