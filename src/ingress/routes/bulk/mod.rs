@@ -7,7 +7,8 @@
 mod items;
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -23,6 +24,7 @@ use utoipa::ToSchema;
 use crate::core::outcome::Rejection;
 use crate::core::write::Identity;
 use crate::ingress::Ingress;
+use crate::ingress::broker::Line;
 use crate::ingress::headers::preferences;
 use crate::ingress::problem::Problem;
 use crate::ingress::submit::{Refusal, Unconfirmed};
@@ -83,7 +85,7 @@ pub(super) async fn writes(
     };
     let items = Items::new(body.into_data_stream(), form, ingress.body_bytes_max(), http);
     let (results, answered) = mpsc::channel(RESULTS_MAX);
-    let run = Run { ingress, wait, results, stopped: HashSet::new() };
+    let run = Run { ingress, wait, results, keys: Arc::default(), line: None };
     tokio::spawn(async move {
         let _in_hand = in_hand;
         run.all(items).await;
@@ -138,8 +140,31 @@ struct Run {
     ingress: Arc<Ingress>,
     wait: Duration,
     results: mpsc::Sender<ItemResult>,
+    keys: Arc<Keys>,
+    /// Where the item before was published.
+    line: Option<Arc<Line>>,
+}
+
+/// What the items of a request know of each other. Told at once, and not only when an item's turn
+/// to answer comes: the next item of its key may go out before.
+#[derive(Default)]
+struct Keys {
     /// Keys of which an item was not accepted.
-    stopped: HashSet<(String, String)>,
+    stopped: Mutex<HashSet<(String, String)>>,
+    /// Items of which the broker has said nothing yet.
+    unconfirmed: AtomicUsize,
+}
+
+impl Keys {
+    fn stopped(&self, identity: &Identity) -> bool {
+        let stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
+        stopped.contains(&(identity.entity.clone(), identity.key.clone()))
+    }
+
+    fn stop(&self, identity: &Identity) {
+        let mut stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
+        stopped.insert((identity.entity.clone(), identity.key.clone()));
+    }
 }
 
 impl Run {
@@ -151,8 +176,6 @@ impl Run {
             tokio::select! {
                 biased;
                 Some(result) = turns.next(), if !turns.is_empty() => {
-                    let (result, not_accepted): (ItemResult, Option<(String, String)>) = result;
-                    self.stopped.extend(not_accepted);
                     // A caller that is gone gets nothing; what is accepted stays so.
                     if self.results.send(result).await.is_err() {
                         return;
@@ -161,7 +184,8 @@ impl Run {
                 item = items.next(), if open && turns.len() < window => match item {
                     Some(item) => {
                         let turn = self.begin(item).await;
-                        turns.push_back(finish(Arc::clone(&self.ingress), turn, self.wait));
+                        let (ingress, keys) = (Arc::clone(&self.ingress), Arc::clone(&self.keys));
+                        turns.push_back(finish(ingress, keys, turn, self.wait));
                     }
                     None => open = false,
                 },
@@ -170,7 +194,7 @@ impl Run {
     }
 
     /// Takes an item as far as the channel; the order of these calls is the order of acceptance.
-    async fn begin(&self, item: Item) -> Turn {
+    async fn begin(&mut self, item: Item) -> Turn {
         let Item { entity, message, wrong } = item;
         let no_outcome = |outcome, rejection: Option<&Rejection>, detail: Option<String>| {
             Turn::Known(ItemResult::Other(NoOutcome {
@@ -193,22 +217,34 @@ impl Run {
             Ok(identity) => identity,
             Err(rejection) => return no_outcome("rejected", Some(&rejection), None),
         };
-        let name = (identity.entity.clone(), identity.key.clone());
-        if self.stopped.contains(&name) {
+        if self.keys.stopped(&identity) {
             let why = "an earlier item of the same key was not accepted; send both again, in order";
             return no_outcome("not_sent", None, Some(why.to_owned()));
         }
-        let not_accepted = |why: String| no_outcome("not_accepted", None, Some(why));
+        let keys = Arc::clone(&self.keys);
+        let not_accepted = |why: String| {
+            keys.stop(&identity);
+            no_outcome("not_accepted", None, Some(why))
+        };
         let line = match self.ingress.broker.line() {
             Ok(line) => line,
             Err(why) => return not_accepted(why),
         };
+        // Of an item that went over another line it must be known first whether it arrived.
+        let same = self.line.as_ref().is_some_and(|before| Arc::ptr_eq(before, &line));
+        if !same && keys.unconfirmed.load(Ordering::Acquire) > 0 {
+            return not_accepted("the connection was lost".to_owned());
+        }
+        self.line = Some(Arc::clone(&line));
         let slot = match self.ingress.slot(&line).await {
             Ok(slot) => slot,
             Err(refusal) => return not_accepted(Problem::refused(&refusal).detail),
         };
         match self.ingress.publish(&line, slot, message, identity.clone()) {
-            Ok(unconfirmed) => Turn::Publishing { identity, unconfirmed },
+            Ok(unconfirmed) => {
+                keys.unconfirmed.fetch_add(1, Ordering::AcqRel);
+                Turn::Publishing { identity, unconfirmed }
+            }
             Err(Refusal::NotAccepted(why)) => not_accepted(why),
             Err(Refusal::Rejected(rejection)) => no_outcome("rejected", Some(&rejection), None),
             Err(Refusal::Busy) => not_accepted("as many requests are in hand as may be".to_owned()),
@@ -216,25 +252,10 @@ impl Run {
     }
 }
 
-/// Waits for an item's end; the second value is its key, if it was not accepted.
-async fn finish(
-    ingress: Arc<Ingress>,
-    turn: Turn,
-    wait: Duration,
-) -> (ItemResult, Option<(String, String)>) {
+/// Waits for an item's end.
+async fn finish(ingress: Arc<Ingress>, keys: Arc<Keys>, turn: Turn, wait: Duration) -> ItemResult {
     let (identity, unconfirmed) = match turn {
-        Turn::Known(result) => {
-            let stops = match &result {
-                ItemResult::Other(NoOutcome {
-                    outcome: "not_accepted",
-                    entity: Some(entity),
-                    key: Some(key),
-                    ..
-                }) => Some((entity.clone(), key.clone())),
-                _ => None,
-            };
-            return (result, stops);
-        }
+        Turn::Known(result) => return result,
         Turn::Publishing { identity, unconfirmed } => (identity, unconfirmed),
     };
     let other = |outcome, detail: Option<String>| {
@@ -248,19 +269,20 @@ async fn finish(
             pointer: None,
         })
     };
-    let under_way = match ingress.confirmed(unconfirmed).await {
+    let confirmed = ingress.confirmed(unconfirmed).await;
+    if confirmed.is_err() {
+        keys.stop(&identity);
+    }
+    keys.unconfirmed.fetch_sub(1, Ordering::AcqRel);
+    let under_way = match confirmed {
         Ok(under_way) => under_way,
-        Err(refusal) => {
-            let why = Problem::refused(&refusal).detail;
-            let name = (identity.entity.clone(), identity.key.clone());
-            return (other("not_accepted", Some(why)), Some(name));
-        }
+        Err(refusal) => return other("not_accepted", Some(Problem::refused(&refusal).detail)),
     };
     match ingress.outcome(under_way, wait).await {
         Some(outcome) => {
             ingress.metrics.answered(&outcome);
-            (ItemResult::Outcome(outcome), None)
+            ItemResult::Outcome(outcome)
         }
-        None => (other("pending", None), None),
+        None => other("pending", None),
     }
 }
