@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::core::message::Message;
-use crate::core::outcome::{Reason, Rejection};
+use crate::core::outcome::{Outcome, Reason, Rejection};
 use crate::core::write::{Decoded, Identity, decode};
 use crate::rabbit::publisher::{Confirmed, PendingConfirm, Publisher, Slot};
 use crate::rabbit::replies::REPLY_TO;
@@ -80,25 +80,24 @@ impl Ingress {
     }
 
     /// What is known of the write already: its stored outcome, or that its id is another's.
-    pub async fn known(&self, identity: &Identity) -> Result<Option<Arc<OutcomeBody>>, Rejection> {
+    async fn known(&self, identity: &Identity) -> Result<Option<Arc<OutcomeBody>>, Reused> {
         let Some(lines) = self.lookups.find(identity.id).await else { return Ok(None) };
-        let reused = |detail: &str| Err(Rejection::new(Reason::WriteIdReused, detail));
         match lines.iter().find(|line| line.key == identity.key) {
             Some(line) if line.fingerprint == identity.fingerprint => {
                 let body =
                     OutcomeBody::new(Some(identity), "", &line.outcome, line.applied_at, true);
                 Ok(Some(Arc::new(body)))
             }
-            Some(_) => reused("this write id was used before with other content"),
+            Some(_) => Err(Reused { same_key: true }),
             None if lines.is_empty() => Ok(None),
-            None => reused("this write id was used before under another key"),
+            None => Err(Reused { same_key: false }),
         }
     }
 
     /// Takes one write as far as the broker's confirm.
     pub async fn submit(&self, message: Message) -> Result<Sent, Refusal> {
         let identity = self.decoded(&message).await.map_err(Refusal::Rejected)?;
-        if let Some(known) = self.known(&identity).await.map_err(Refusal::Rejected)? {
+        if let Some(known) = self.known(&identity).await.map_err(Refusal::from)? {
             return Ok(Sent::Known(known));
         }
         if let Some(under_way) = self.attached(&identity) {
@@ -197,14 +196,46 @@ impl Ingress {
                     ask_at = Instant::now();
                 }
                 Next::Ask => {
-                    if let Ok(Some(known)) = self.known(&identity).await {
-                        return Some(known);
+                    match self.known(&identity).await {
+                        Ok(Some(known)) => return Some(known),
+                        // Its turn has come, and the answer that said so was lost. Under another
+                        // key the worker may not have seen it, and has the last word.
+                        Err(reused) if reused.same_key => return Some(reused.outcome(&identity)),
+                        Ok(None) | Err(_) => {}
                     }
                     let pause = if listens { ASK_AFTER } else { ASK_AFTER_LOSS };
                     ask_at = Instant::now() + pause;
                 }
             }
         }
+    }
+}
+
+/// A write id that stands in the ledger for another write.
+struct Reused {
+    same_key: bool,
+}
+
+impl Reused {
+    fn rejection(&self) -> Rejection {
+        let detail = if self.same_key {
+            "this write id was used before with other content"
+        } else {
+            "this write id was used before under another key"
+        };
+        Rejection::new(Reason::WriteIdReused, detail)
+    }
+
+    /// What the worker said of it.
+    fn outcome(&self, identity: &Identity) -> Arc<OutcomeBody> {
+        let outcome = Outcome::Rejected(self.rejection());
+        Arc::new(OutcomeBody::new(Some(identity), "", &outcome, clock::now(), false))
+    }
+}
+
+impl From<Reused> for Refusal {
+    fn from(reused: Reused) -> Self {
+        Self::Rejected(reused.rejection())
     }
 }
 
