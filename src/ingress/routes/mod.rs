@@ -25,7 +25,8 @@ use super::target;
 
 /// The calls of `/v1`.
 pub fn router(ingress: Arc<Ingress>) -> Router {
-    Router::new().route("/v1/{*path}", any(call)).with_state(ingress)
+    let nowhere = async || no_such_path();
+    Router::new().route("/v1/{*path}", any(call)).fallback(nowhere).with_state(ingress)
 }
 
 /// Everything that a call may look at.
