@@ -41,7 +41,11 @@ pub async fn run(settings: Settings, roles: Roles) -> anyhow::Result<ExitCode> {
     let mut lifecycle = Lifecycle::new(drain_max).context("listen for signals")?;
     let page = metrics::install()?;
     let drain = lifecycle.drain();
-    let catalogue = catalogue(&settings, roles).await?;
+    let catalogue = tokio::select! {
+        catalogue = catalogue(&settings, roles) => catalogue?,
+        // The database may stay away for long.
+        () = lifecycle.signalled() => return Ok(ExitCode::SUCCESS),
+    };
     let listener = http::bind(&settings.http.listen).await?;
 
     // Each ends when the one before it has: requests, then lanes, then probes.

@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::core::message::Message;
-use crate::core::outcome::{Reason, Rejection};
+use crate::core::outcome::{Outcome, Reason, Rejection};
 use crate::core::write::{Decoded, Identity, decode};
-use crate::rabbit::publisher::{Confirmed, PendingConfirm, Slot};
+use crate::rabbit::publisher::{Confirmed, PendingConfirm, Publisher, Slot};
 use crate::rabbit::replies::REPLY_TO;
 use crate::wire::OutcomeBody;
 
@@ -80,34 +80,44 @@ impl Ingress {
     }
 
     /// What is known of the write already: its stored outcome, or that its id is another's.
-    pub async fn known(&self, identity: &Identity) -> Result<Option<Arc<OutcomeBody>>, Rejection> {
+    async fn known(&self, identity: &Identity) -> Result<Option<Arc<OutcomeBody>>, Reused> {
         let Some(lines) = self.lookups.find(identity.id).await else { return Ok(None) };
-        let reused = |detail: &str| Err(Rejection::new(Reason::WriteIdReused, detail));
         match lines.iter().find(|line| line.key == identity.key) {
             Some(line) if line.fingerprint == identity.fingerprint => {
                 let body =
                     OutcomeBody::new(Some(identity), "", &line.outcome, line.applied_at, true);
                 Ok(Some(Arc::new(body)))
             }
-            Some(_) => reused("this write id was used before with other content"),
+            Some(_) => Err(Reused { same_key: true }),
             None if lines.is_empty() => Ok(None),
-            None => reused("this write id was used before under another key"),
+            None => Err(Reused { same_key: false }),
         }
     }
 
     /// Takes one write as far as the broker's confirm.
     pub async fn submit(&self, message: Message) -> Result<Sent, Refusal> {
         let identity = self.decoded(&message).await.map_err(Refusal::Rejected)?;
-        if let Some(known) = self.known(&identity).await.map_err(Refusal::Rejected)? {
+        if let Some(known) = self.known(&identity).await.map_err(Refusal::from)? {
             return Ok(Sent::Known(known));
         }
         if let Some(under_way) = self.attached(&identity) {
             return Ok(Sent::UnderWay(under_way));
         }
         let line = self.broker.line().map_err(Refusal::NotAccepted)?;
-        let slot = line.publisher.reserve().await.ok_or_else(gone)?;
+        let slot = self.slot(&line).await?;
         let unconfirmed = self.publish(&line, slot, message, identity)?;
         self.confirmed(unconfirmed).await.map(Sent::UnderWay)
+    }
+
+    /// Room on the channel. Under an alarm none may come free, so the wait has a bound of its own.
+    pub async fn slot<'line>(&self, line: &'line Line) -> Result<Slot<'line>, Refusal> {
+        let within = self.confirm_max();
+        let reserved = timeout(within, Publisher::reserve(&line.publisher)).await;
+        reserved.map_err(|_elapsed| silent(within))?.ok_or_else(gone)
+    }
+
+    fn confirm_max(&self) -> Duration {
+        Duration::from_millis(self.settings.http.confirm_max_ms.get().into())
     }
 
     /// The same write, if this process has it under way.
@@ -141,10 +151,13 @@ impl Ingress {
         }
     }
 
-    /// Waits for the broker's word on it.
+    /// Waits for the broker's word on it: no longer under an alarm, which stops the publisher's own
+    /// patience. What is not confirmed then may be accepted later all the same.
     pub async fn confirmed(&self, unconfirmed: Unconfirmed) -> Result<UnderWay, Refusal> {
         let Unconfirmed { identity, place, confirm, lost } = unconfirmed;
-        let why = match confirm.wait().await {
+        let within = self.confirm_max();
+        let word = timeout(within, confirm.wait()).await;
+        let why = match word.unwrap_or(Confirmed::Silent { within }) {
             Confirmed::Accepted => {
                 if let Some(place) = &place {
                     self.waiters.confirmed(place.number, &identity);
@@ -154,7 +167,7 @@ impl Ingress {
             }
             Confirmed::Returned { text, .. } => format!("no queue takes it: {text}"),
             Confirmed::Refused => "the broker could not keep it".to_owned(),
-            Confirmed::Silent { within } => format!("the broker did not confirm within {within:?}"),
+            Confirmed::Silent { within } => not_confirmed(within),
             Confirmed::Lost(error) => error.to_string(),
         };
         place.iter().for_each(|place| self.waiters.forget(place.number));
@@ -183,14 +196,46 @@ impl Ingress {
                     ask_at = Instant::now();
                 }
                 Next::Ask => {
-                    if let Ok(Some(known)) = self.known(&identity).await {
-                        return Some(known);
+                    match self.known(&identity).await {
+                        Ok(Some(known)) => return Some(known),
+                        // Its turn has come, and the answer that said so was lost. Under another
+                        // key the worker may not have seen it, and has the last word.
+                        Err(reused) if reused.same_key => return Some(reused.outcome(&identity)),
+                        Ok(None) | Err(_) => {}
                     }
                     let pause = if listens { ASK_AFTER } else { ASK_AFTER_LOSS };
                     ask_at = Instant::now() + pause;
                 }
             }
         }
+    }
+}
+
+/// A write id that stands in the ledger for another write.
+struct Reused {
+    same_key: bool,
+}
+
+impl Reused {
+    fn rejection(&self) -> Rejection {
+        let detail = if self.same_key {
+            "this write id was used before with other content"
+        } else {
+            "this write id was used before under another key"
+        };
+        Rejection::new(Reason::WriteIdReused, detail)
+    }
+
+    /// What the worker said of it.
+    fn outcome(&self, identity: &Identity) -> Arc<OutcomeBody> {
+        let outcome = Outcome::Rejected(self.rejection());
+        Arc::new(OutcomeBody::new(Some(identity), "", &outcome, clock::now(), false))
+    }
+}
+
+impl From<Reused> for Refusal {
+    fn from(reused: Reused) -> Self {
+        Self::Rejected(reused.rejection())
     }
 }
 
@@ -213,6 +258,14 @@ fn identity(decoded: Decoded) -> Result<Identity, Rejection> {
         Ok(write) => Ok(write.identity),
         Err(refused) => Err(refused.rejection),
     }
+}
+
+fn not_confirmed(within: Duration) -> String {
+    format!("the broker did not confirm within {within:?}")
+}
+
+fn silent(within: Duration) -> Refusal {
+    Refusal::NotAccepted(not_confirmed(within))
 }
 
 fn gone() -> Refusal {

@@ -29,10 +29,12 @@ use super::target;
 
 /// The calls of `/v1`, and what explains them to anybody.
 pub fn router(ingress: Arc<Ingress>) -> Router {
+    let nowhere = async || no_such_path();
     Router::new()
         .route("/v1/{*path}", any(call))
         .route("/openapi.json", get(openapi))
         .route("/problems/{code}", get(page))
+        .fallback(nowhere)
         .with_state(ingress)
 }
 

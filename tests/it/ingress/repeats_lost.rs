@@ -52,6 +52,10 @@ async fn stored_answers_survive_a_restart_of_everything() {
     .await;
     repeated(&mut stage.client, &first, "a restart of the database").await;
     own.run("kill-rabbit").await;
+    wait::until(wait::SOON, "the broker is there again", async || {
+        stage.ingress.get("/readyz").await.is_some_and(|(status, _)| status == 200)
+    })
+    .await;
     repeated(&mut stage.client, &first, "a restart of the broker").await;
     let row = stage.scene.rows("select points, version from customers").await;
     assert_eq!(row, [serde_json::json!({"points": 11, "version": 2})]);

@@ -8,12 +8,13 @@ mod items;
 
 use std::collections::HashSet;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::http::HeaderValue;
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue};
 use axum::response::Response;
 use futures_util::StreamExt;
 use futures_util::stream::{FuturesOrdered, Stream};
@@ -24,11 +25,11 @@ use utoipa::ToSchema;
 use crate::core::outcome::Rejection;
 use crate::core::write::Identity;
 use crate::ingress::Ingress;
+use crate::ingress::broker::Line;
 use crate::ingress::code::Own;
 use crate::ingress::headers::preferences;
 use crate::ingress::problem::Problem;
 use crate::ingress::submit::{Refusal, Unconfirmed};
-use crate::rabbit::publisher::Publisher;
 use crate::wire::OutcomeBody;
 
 use super::Call;
@@ -77,6 +78,7 @@ pub(super) async fn writes(
     in_hand: OwnedSemaphorePermit,
 ) -> Result<Response, Problem> {
     let form = Form::of(&call.headers)?;
+    let media = acceptable(&call.headers, form)?;
     let preferences = preferences(&call.headers);
     let http = &ingress.settings.http;
     let most = Duration::from_millis(http.wait_max_ms.get().into());
@@ -85,29 +87,34 @@ pub(super) async fn writes(
         Some(wait) => wait.min(most),
         None => most,
     };
-    let media = match form {
-        Form::Lines => "application/x-ndjson",
-        Form::Array => "application/json",
-    };
-    let accepts = call.headers.get(ACCEPT).and_then(|value| value.to_str().ok());
-    let acceptable = accepts.is_none_or(|accepts| accepts.contains(media) || accepts.contains('*'));
-    if !acceptable {
-        let detail = format!("the answer comes in the form of the request, {media}");
-        return Err(Problem::new(Own::NotAcceptable, detail));
-    }
     let items = Items::new(body.into_data_stream(), form, ingress.body_bytes_max(), http);
     let run = Run {
         wait,
         items,
         open: true,
         turns: FuturesOrdered::new(),
-        stopped: HashSet::new(),
+        keys: Arc::default(),
+        line: None,
         ingress: Arc::clone(&ingress),
         _in_hand: in_hand,
     };
     let mut response = Response::new(Body::from_stream(framed(run, form)));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media));
     Ok(response)
+}
+
+/// The media type of the answer, if the caller takes it.
+fn acceptable(headers: &HeaderMap, form: Form) -> Result<&'static str, Problem> {
+    let media = match form {
+        Form::Lines => "application/x-ndjson",
+        Form::Array => "application/json",
+    };
+    let accepts = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
+    if accepts.is_none_or(|accepts| accepts.contains(media) || accepts.contains('*')) {
+        return Ok(media);
+    }
+    let detail = format!("the answer comes in the form of the request, {media}");
+    Err(Problem::new(Own::NotAcceptable, detail))
 }
 
 /// Results as lines, or as an array. Whoever reads them drives the request: with a reader that is
@@ -128,9 +135,6 @@ fn framed(run: Run, form: Form) -> impl Stream<Item = Result<Bytes, std::convert
     })
 }
 
-/// A result, and the key of an item that was not accepted.
-type Finished = (ItemResult, Option<(String, String)>);
-
 /// One bulk request.
 struct Run {
     ingress: Arc<Ingress>,
@@ -139,10 +143,33 @@ struct Run {
     /// More items may come.
     open: bool,
     /// In the order sent.
-    turns: FuturesOrdered<Pin<Box<dyn Future<Output = Finished> + Send>>>,
-    /// Keys of which an item was not accepted.
-    stopped: HashSet<(String, String)>,
+    turns: FuturesOrdered<Pin<Box<dyn Future<Output = ItemResult> + Send>>>,
+    keys: Arc<Keys>,
+    /// Where the item before was published.
+    line: Option<Arc<Line>>,
     _in_hand: OwnedSemaphorePermit,
+}
+
+/// What the items of a request know of each other. Told at once, and not only when an item's turn
+/// to answer comes: the next item of its key may go out before.
+#[derive(Default)]
+struct Keys {
+    /// Keys of which an item was not accepted.
+    stopped: Mutex<HashSet<(String, String)>>,
+    /// Items of which the broker has said nothing yet.
+    unconfirmed: AtomicUsize,
+}
+
+impl Keys {
+    fn stopped(&self, identity: &Identity) -> bool {
+        let stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
+        stopped.contains(&(identity.entity.clone(), identity.key.clone()))
+    }
+
+    fn stop(&self, identity: &Identity) {
+        let mut stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
+        stopped.insert((identity.entity.clone(), identity.key.clone()));
+    }
 }
 
 impl Run {
@@ -152,15 +179,12 @@ impl Run {
         while self.open || !self.turns.is_empty() {
             tokio::select! {
                 biased;
-                Some((result, not_accepted)) = self.turns.next(), if !self.turns.is_empty() => {
-                    self.stopped.extend(not_accepted);
-                    return Some(result);
-                }
+                Some(result) = self.turns.next(), if !self.turns.is_empty() => return Some(result),
                 item = self.items.next(), if self.open && self.turns.len() < window => match item {
                     Some(item) => {
-                        let turn = begin(&self.ingress, &self.stopped, item).await;
-                        let ingress = Arc::clone(&self.ingress);
-                        self.turns.push_back(Box::pin(finish(ingress, turn, self.wait)));
+                        let turn = self.begin(item).await;
+                        let (ingress, keys) = (Arc::clone(&self.ingress), Arc::clone(&self.keys));
+                        self.turns.push_back(Box::pin(finish(ingress, keys, turn, self.wait)));
                     }
                     None => self.open = false,
                 },
@@ -168,68 +192,70 @@ impl Run {
         }
         None
     }
-}
 
-/// Takes an item as far as the channel; the order of these calls is the order of acceptance.
-async fn begin(ingress: &Ingress, stopped: &HashSet<(String, String)>, item: Item) -> Turn {
-    let Item { entity, message, wrong } = item;
-    let no_outcome = |outcome, rejection: Option<&Rejection>, detail: Option<String>| {
-        Turn::Known(ItemResult::Other(NoOutcome {
-            entity: entity.clone(),
-            key: message.as_ref().map(|message| message.routing_key.clone()),
-            write_id: message.as_ref().and_then(|it| it.properties.message_id.clone()),
-            outcome,
-            reason: rejection.map(|rejection| rejection.reason.label().to_owned()),
-            detail: detail.or_else(|| rejection.map(|rejection| rejection.detail.clone())),
-            pointer: rejection.and_then(|rejection| rejection.pointer.clone()),
-        }))
-    };
-    if let Some(rejection) = &wrong {
-        return no_outcome("rejected", Some(rejection), None);
-    }
-    let Some(message) = message.clone() else {
-        return no_outcome("rejected", None, Some("the item is empty".to_owned()));
-    };
-    let identity = match ingress.decoded(&message).await {
-        Ok(identity) => identity,
-        Err(rejection) => return no_outcome("rejected", Some(&rejection), None),
-    };
-    let name = (identity.entity.clone(), identity.key.clone());
-    if stopped.contains(&name) {
-        let why = "an earlier item of the same key was not accepted; send both again, in order";
-        return no_outcome("not_sent", None, Some(why.to_owned()));
-    }
-    let not_accepted = |why: String| no_outcome("not_accepted", None, Some(why));
-    let line = match ingress.broker.line() {
-        Ok(line) => line,
-        Err(why) => return not_accepted(why),
-    };
-    let Some(slot) = Publisher::reserve(&line.publisher).await else {
-        return not_accepted("the connection was lost".to_owned());
-    };
-    match ingress.publish(&line, slot, message, identity.clone()) {
-        Ok(unconfirmed) => Turn::Publishing { identity, unconfirmed },
-        Err(Refusal::NotAccepted(why)) => not_accepted(why),
-        Err(Refusal::Rejected(rejection)) => no_outcome("rejected", Some(&rejection), None),
-        Err(Refusal::Busy) => not_accepted("as many requests are in hand as may be".to_owned()),
-    }
-}
-
-/// Waits for an item's end; the second value is its key, if it was not accepted.
-async fn finish(ingress: Arc<Ingress>, turn: Turn, wait: Duration) -> Finished {
-    let (identity, unconfirmed) = match turn {
-        Turn::Known(result) => {
-            let stops = match &result {
-                ItemResult::Other(NoOutcome {
-                    outcome: "not_accepted",
-                    entity: Some(entity),
-                    key: Some(key),
-                    ..
-                }) => Some((entity.clone(), key.clone())),
-                _ => None,
-            };
-            return (result, stops);
+    /// Takes an item as far as the channel; the order of these calls is the order of acceptance.
+    async fn begin(&mut self, item: Item) -> Turn {
+        let Item { entity, message, wrong } = item;
+        let no_outcome = |outcome, rejection: Option<&Rejection>, detail: Option<String>| {
+            Turn::Known(ItemResult::Other(NoOutcome {
+                entity: entity.clone(),
+                key: message.as_ref().map(|message| message.routing_key.clone()),
+                write_id: message.as_ref().and_then(|it| it.properties.message_id.clone()),
+                outcome,
+                reason: rejection.map(|rejection| rejection.reason.label().to_owned()),
+                detail: detail.or_else(|| rejection.map(|rejection| rejection.detail.clone())),
+                pointer: rejection.and_then(|rejection| rejection.pointer.clone()),
+            }))
+        };
+        if let Some(rejection) = &wrong {
+            return no_outcome("rejected", Some(rejection), None);
         }
+        let Some(message) = message.clone() else {
+            return no_outcome("rejected", None, Some("the item is empty".to_owned()));
+        };
+        let identity = match self.ingress.decoded(&message).await {
+            Ok(identity) => identity,
+            Err(rejection) => return no_outcome("rejected", Some(&rejection), None),
+        };
+        if self.keys.stopped(&identity) {
+            let why = "an earlier item of the same key was not accepted; send both again, in order";
+            return no_outcome("not_sent", None, Some(why.to_owned()));
+        }
+        let keys = Arc::clone(&self.keys);
+        let not_accepted = |why: String| {
+            keys.stop(&identity);
+            no_outcome("not_accepted", None, Some(why))
+        };
+        let line = match self.ingress.broker.line() {
+            Ok(line) => line,
+            Err(why) => return not_accepted(why),
+        };
+        // Of an item that went over another line it must be known first whether it arrived.
+        let same = self.line.as_ref().is_some_and(|before| Arc::ptr_eq(before, &line));
+        if !same && keys.unconfirmed.load(Ordering::Acquire) > 0 {
+            return not_accepted("the connection was lost".to_owned());
+        }
+        self.line = Some(Arc::clone(&line));
+        let slot = match self.ingress.slot(&line).await {
+            Ok(slot) => slot,
+            Err(refusal) => return not_accepted(Problem::refused(&refusal).detail),
+        };
+        match self.ingress.publish(&line, slot, message, identity.clone()) {
+            Ok(unconfirmed) => {
+                keys.unconfirmed.fetch_add(1, Ordering::AcqRel);
+                Turn::Publishing { identity, unconfirmed }
+            }
+            Err(Refusal::NotAccepted(why)) => not_accepted(why),
+            Err(Refusal::Rejected(rejection)) => no_outcome("rejected", Some(&rejection), None),
+            Err(Refusal::Busy) => not_accepted("as many requests are in hand as may be".to_owned()),
+        }
+    }
+}
+
+/// Waits for an item's end.
+async fn finish(ingress: Arc<Ingress>, keys: Arc<Keys>, turn: Turn, wait: Duration) -> ItemResult {
+    let (identity, unconfirmed) = match turn {
+        Turn::Known(result) => return result,
         Turn::Publishing { identity, unconfirmed } => (identity, unconfirmed),
     };
     let other = |outcome, detail: Option<String>| {
@@ -243,19 +269,20 @@ async fn finish(ingress: Arc<Ingress>, turn: Turn, wait: Duration) -> Finished {
             pointer: None,
         })
     };
-    let under_way = match ingress.confirmed(unconfirmed).await {
+    let confirmed = ingress.confirmed(unconfirmed).await;
+    if confirmed.is_err() {
+        keys.stop(&identity);
+    }
+    keys.unconfirmed.fetch_sub(1, Ordering::AcqRel);
+    let under_way = match confirmed {
         Ok(under_way) => under_way,
-        Err(refusal) => {
-            let why = Problem::refused(&refusal).detail;
-            let name = (identity.entity.clone(), identity.key.clone());
-            return (other("not_accepted", Some(why)), Some(name));
-        }
+        Err(refusal) => return other("not_accepted", Some(Problem::refused(&refusal).detail)),
     };
     match ingress.outcome(under_way, wait).await {
         Some(outcome) => {
             ingress.metrics.answered(&outcome);
-            (ItemResult::Outcome(outcome), None)
+            ItemResult::Outcome(outcome)
         }
-        None => (other("pending", None), None),
+        None => other("pending", None),
     }
 }
