@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -19,7 +19,6 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::Watcher;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Semaphore;
 use tower::ServiceExt;
 use tracing::debug;
 
@@ -36,8 +35,8 @@ const HEAD_BYTES_MAX: usize = 64 << 10;
 pub(super) struct Serving {
     pub router: Router,
     pub patience: Patience,
-    /// Room for more connections.
-    pub places: Arc<Semaphore>,
+    /// Somebody may be waiting for a place.
+    pub crowded: Arc<AtomicBool>,
 }
 
 impl Serving {
@@ -72,8 +71,8 @@ impl Serving {
         request.extensions_mut().insert(ConnectInfo(peer));
         async move {
             let Ok(mut response) = self.router.oneshot(request).await;
-            // Others wait for a place: this one has had its turn.
-            if self.places.available_permits() == 0 {
+            // This one has had its turn.
+            if self.crowded.load(Ordering::Relaxed) {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Ok(response.map(|body| Answer { body, _in_hand: in_hand }))

@@ -6,6 +6,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -53,13 +54,14 @@ pub fn serve(
     let tls = Tls::load(settings)?;
     let head_max = Duration::from_millis(settings.header_timeout_ms.get().into());
     let taking_max = Duration::from_millis(settings.body_timeout_ms.get().into());
-    let places = Arc::new(Semaphore::new(settings.connections_max.get()));
+    let crowded = Arc::new(AtomicBool::new(false));
     let serving = Serving {
         router: with_answers(router, tls.is_some()),
         patience: Patience { head_max, taking_max },
-        places: Arc::clone(&places),
+        crowded: Arc::clone(&crowded),
     };
-    let entrance = Entrance { listener, places, told_at: None };
+    let places = Arc::new(Semaphore::new(settings.connections_max.get()));
+    let entrance = Entrance { listener, places, crowded, told_at: None };
     Ok(run(entrance, tls, serving, stop))
 }
 
@@ -120,6 +122,8 @@ fn tell_panic(ended: Result<(), JoinError>) {
 struct Entrance {
     listener: TcpListener,
     places: Arc<Semaphore>,
+    /// Every place is taken. The semaphore cannot tell: whoever waits for a connection holds one.
+    crowded: Arc<AtomicBool>,
     told_at: Option<Instant>,
 }
 
@@ -127,10 +131,12 @@ impl Entrance {
     /// The next connection, once there is a place for it. Nothing is lost if it is not waited for.
     async fn accept(&mut self) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
         if self.places.available_permits() == 0 {
+            self.crowded.store(true, Ordering::Relaxed);
             self.tell("http.connections_max connections are open; more wait");
         }
         let place = Arc::clone(&self.places).acquire_owned().await;
         let place = place.expect("nobody closes the semaphore");
+        self.crowded.store(false, Ordering::Relaxed);
         loop {
             match self.listener.accept().await {
                 Ok((stream, peer)) => {

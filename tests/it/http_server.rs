@@ -154,14 +154,16 @@ async fn a_body_that_is_slow_large_or_cut_off_is_answered() {
 
 #[tokio::test]
 async fn one_connection_too_many_waits_for_a_place() {
-    let one = NonZeroUsize::MIN;
-    let server = Server::start(Http { connections_max: one, ..Http::default() }).await;
+    let two = NonZeroUsize::new(2).unwrap();
+    let server = Server::start(Http { connections_max: two, ..Http::default() }).await;
+    let mut stays = server.peer().await;
+    assert_eq!(stays.get("/").await.header("connection"), None, "there is a place left");
     let mut first = server.peer().await;
     first.send("GET / HTTP/1.1\r\n").await;
     let mut second = server.peer().await;
     second.send("GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     let early = timeout(Duration::from_millis(200), second.0.readable()).await;
-    assert!(early.is_err(), "there is no place for a second one");
+    assert!(early.is_err(), "there is no place for another one");
     first.send("host: localhost\r\n\r\n").await;
     let answer = first.answer().await;
     assert_eq!(answer.header("connection"), Some("close"), "others wait: {answer:?}");
