@@ -17,6 +17,7 @@ mod catalogue;
 mod changes;
 mod dead_letters;
 mod dead_letters_changed;
+mod http_examples;
 mod keys;
 mod kills;
 mod metrics;

@@ -33,6 +33,7 @@ pub fn router(ingress: Arc<Ingress>) -> Router {
         .route("/v1/{*path}", any(call))
         .route("/openapi.json", get(openapi))
         .route("/problems/{code}", get(page))
+        .fallback(|| async { no_such_path() })
         .with_state(ingress)
 }
 

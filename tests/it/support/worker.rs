@@ -20,7 +20,7 @@ const LOG_LINES_SHOWN: usize = 60;
 /// A worker process.
 pub(crate) struct Worker {
     child: Child,
-    port: u16,
+    pub port: u16,
     log: PathBuf,
     _dir: TempDir,
 }
@@ -28,12 +28,17 @@ pub(crate) struct Worker {
 impl Worker {
     /// Starts the binary; does not wait for anything. `settings` are `section.field` and value.
     pub(crate) fn spawn(config: &str, settings: &[(&str, &str)]) -> Self {
+        Self::spawn_command("worker", config, settings)
+    }
+
+    /// The same with another command.
+    pub(crate) fn spawn_command(name: &str, config: &str, settings: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (file, log) = (dir.path().join("keylane.toml"), dir.path().join("log"));
         fs::write(&file, config).unwrap();
         let port = free_port();
         let mut command = Command::new(env!("CARGO_BIN_EXE_keylane"));
-        command.arg("--config").arg(&file).arg("worker");
+        command.arg("--config").arg(&file).arg(name);
         command.env("KEYLANE__HTTP__LISTEN", format!("127.0.0.1:{port}"));
         for (path, value) in settings {
             let name = path.replace('.', "__").to_uppercase();
