@@ -75,8 +75,8 @@ pub async fn run(settings: Settings, roles: Roles) -> anyhow::Result<ExitCode> {
         let taken = if roles.ingress { INGRESS_CONNECTIONS } else { 0 };
         let most = settings.database.connections_max.get().saturating_sub(taken).max(1);
         let pool = connect::pool_of(&settings.database, most).context("read database.url")?;
-        let process =
-            worker::start(&mut lifecycle, settings.clone(), pool, catalogue, &answered, &drained);
+        let ends = worker::Ends { drain: answered, drained: drained.clone() };
+        let process = worker::start(&mut lifecycle, settings.clone(), pool, catalogue, &ends);
         missing.push(Box::new(move || process.board.missing()));
     } else {
         let drained = drained.clone();

@@ -36,15 +36,24 @@ const LEAVING_MAX: usize = 10_000;
 /// Counters of busy keys; a key with more than one write in so many is among them.
 const HOT_KEYS_MAX: usize = 512;
 
-/// Starts a worker's tasks: they end after `drain`, and cancel `drained` then.
+/// When a worker ends, and who is told.
+#[derive(Debug, Clone)]
+pub struct Ends {
+    /// Finish what is in hand, take nothing new.
+    pub drain: CancellationToken,
+    /// Cancelled when nothing is in hand any more.
+    pub drained: CancellationToken,
+}
+
+/// Starts a worker's tasks.
 pub fn start(
     lifecycle: &mut Lifecycle,
     settings: Settings,
     pool: PgPool,
     catalogue: Arc<Catalogue>,
-    drain: &CancellationToken,
-    drained: &CancellationToken,
+    ends: &Ends,
 ) -> Arc<Process> {
+    let Ends { drain, drained } = ends;
     let retention_hours = settings.ledger.retention_hours.get();
     let (exit, leaving) = mpsc::channel(LEAVING_MAX);
     let worker = settings.worker.id.clone().unwrap_or_else(default_id);

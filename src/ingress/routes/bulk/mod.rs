@@ -4,6 +4,7 @@
 //! in that order; and that later items of a key are held back once an earlier one was not
 //! confirmed: sending them would apply them before it is sent again.
 
+mod cutter;
 mod items;
 
 use std::collections::HashSet;
@@ -33,7 +34,8 @@ use crate::ingress::submit::{Refusal, Unconfirmed};
 use crate::wire::OutcomeBody;
 
 use super::Call;
-use items::{Form, Item, Items};
+use cutter::Form;
+use items::{Item, Items};
 
 /// What became of one item.
 #[derive(Debug, Clone, Serialize)]
@@ -71,8 +73,8 @@ enum Turn {
 }
 
 /// Takes all items, and streams their results back.
-pub(super) async fn writes(
-    call: Call<'_>,
+pub(super) fn writes(
+    call: &Call<'_>,
     body: Body,
     ingress: Arc<Ingress>,
     in_hand: OwnedSemaphorePermit,
