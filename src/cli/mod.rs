@@ -59,7 +59,7 @@ enum Command {
     Publish(publish::Args),
     /// Look at broker, database and entities, and say what to mend
     Doctor(doctor::Args),
-    /// Print the HTTP API as OpenAPI, in its general form; a running one names your entities
+    /// Print the HTTP API as `OpenAPI`, in its general form; a running one names your entities
     Openapi,
     /// Show the effective settings, without secrets
     Settings,

@@ -36,7 +36,7 @@ async fn examples_in_each_language_do_what_they_say() {
             continue;
         }
         let customer = format!("{tool}-1");
-        for (created, balance, version) in [("201", 106.00, 6), ("412", 112.00, 11)] {
+        for (created, balance, version) in [("201", 106, 6), ("412", 112, 11)] {
             let output = run(tool, script, service.port, &customer).await;
             let text = String::from_utf8(output.stdout).unwrap();
             let said = format!("{text}{}", String::from_utf8_lossy(&output.stderr));
@@ -47,7 +47,7 @@ async fn examples_in_each_language_do_what_they_say() {
             }
             assert_eq!(text.matches("applied").count(), 4, "{tool}: {said}");
             let row = format!(
-                "select name, email, balance::float, tags, version from customers
+                "select name, email, balance::integer, tags, version from customers
                   where external_id = '{customer}'"
             );
             let expected = json!({"name": "Ada", "email": "ada@example.com", "balance": balance,

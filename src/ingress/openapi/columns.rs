@@ -5,6 +5,8 @@ use serde_json::{Map, Value, json};
 use crate::core::column::ColumnType;
 use crate::core::entity::{Column, Entity};
 
+use super::set;
+
 /// Longest routing key; no part of a key is longer.
 const KEY_BYTES_MAX: usize = crate::core::key::KEY_BYTES_MAX;
 const INTEGER_TEXT: &str = "^-?[0-9]+$";
@@ -93,7 +95,7 @@ fn or_null(mut schema: Value) -> Value {
 
 fn of(column: &Column, schema: Value) -> Value {
     let mut schema = if column.not_null { schema } else { or_null(schema) };
-    schema["description"] = column_type(column).into();
+    set(&mut schema, "description", column_type(column));
     schema
 }
 
@@ -121,8 +123,8 @@ pub(super) fn body(entity: &Entity, with_key: bool) -> Value {
     });
     if with_key {
         let names: Vec<&str> = entity.key.iter().map(|column| column.name.as_str()).collect();
-        schema["required"] = json!(names);
-        schema["description"] = "Columns and their values; those of the key are required.".into();
+        set(&mut schema, "required", json!(names));
+        set(&mut schema, "description", "Columns and their values; those of the key are required.");
     }
     schema
 }
@@ -132,7 +134,7 @@ pub(super) fn sums(entity: &Entity) -> Value {
     let mut members = Map::new();
     for column in entity.columns.iter().filter(|column| column.kind.is_number()) {
         let mut schema = taken(&column.kind);
-        schema["description"] = column_type(column).into();
+        set(&mut schema, "description", column_type(column));
         members.insert(column.name.clone(), schema);
     }
     for column in &entity.key {

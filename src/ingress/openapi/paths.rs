@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::responses::{header, problem};
+use super::set;
 use super::target::Target;
 
 /// What a key in quotes or bare may look like: `headers::write_id` in a pattern.
@@ -33,7 +34,7 @@ pub(super) fn parameters() -> Value {
         json!({"type": "string", "pattern": IDEMPOTENCY_KEY}),
         "\"5b1f\"",
     );
-    id["required"] = true.into();
+    set(&mut id, "required", true);
     json!({
         "IdempotencyKey": id,
         "IfMatch": header(
@@ -204,9 +205,13 @@ impl WriteCall {
             "responses": answers(ok, &problems),
         });
         if let Some(body) = self.body {
-            operation["requestBody"] = json!({
-                "required": true, "content": {JSON: {"schema": target.reference(body)}},
-            });
+            set(
+                &mut operation,
+                "requestBody",
+                json!({
+                    "required": true, "content": {JSON: {"schema": target.reference(body)}},
+                }),
+            );
         }
         operation
     }
@@ -247,7 +252,7 @@ pub(super) fn of_rows(target: &Target) -> Vec<(String, Value)> {
     });
     let mut collection = json!({"post": POST.operation(target)});
     if !target.collection_parameters.is_empty() {
-        collection["parameters"] = json!(target.collection_parameters);
+        set(&mut collection, "parameters", json!(target.collection_parameters));
     }
     vec![(target.row.clone(), row), (target.collection.clone(), collection)]
 }
@@ -292,7 +297,7 @@ fn bulk() -> Value {
 fn status(names: &[&str]) -> Value {
     let mut entity = json!({"type": "string"});
     if !names.is_empty() {
-        entity["enum"] = json!(names);
+        set(&mut entity, "enum", json!(names));
     }
     let ok = Map::from_iter([
         (
@@ -342,10 +347,14 @@ pub(super) fn of_the_process() -> Vec<(String, Value)> {
             "200": text("Its page", "text/markdown"), "404": problem(404),
         }),
     );
-    page["parameters"] = json!([{
-        "name": "code", "in": "path", "required": true, "example": "type_mismatch",
-        "description": "The `code` of a problem", "schema": {"type": "string", "minLength": 1},
-    }]);
+    set(
+        &mut page,
+        "parameters",
+        json!([{
+            "name": "code", "in": "path", "required": true, "example": "type_mismatch",
+            "description": "The `code` of a problem", "schema": {"type": "string", "minLength": 1},
+        }]),
+    );
     let document = json!({"200": {
         "description": "OpenAPI 3.1", "content": {JSON: {"schema": {"type": "object"}}},
     }});

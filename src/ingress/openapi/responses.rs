@@ -6,6 +6,8 @@ use serde_json::{Map, Value, json};
 
 use crate::ingress::code::{Code, Own};
 
+use super::set;
+
 /// A reference to a header.
 pub(super) fn header(name: &str) -> Value {
     json!({"$ref": format!("#/components/headers/{name}")})
@@ -92,9 +94,10 @@ fn example(status: u16, code: &str) -> Value {
         "status": status, "detail": "What is wrong with this very request", "code": code,
     });
     if code == "type_mismatch" {
-        problem["write_id"] = "5b1f".into();
-        problem["detail"] = "expects an integer from -2147483648 to 2147483647".into();
-        problem["errors"] = json!([{"pointer": "/points", "detail": problem["detail"]}]);
+        let detail = "expects an integer from -2147483648 to 2147483647";
+        set(&mut problem, "write_id", "5b1f");
+        set(&mut problem, "detail", detail);
+        set(&mut problem, "errors", json!([{"pointer": "/points", "detail": detail}]));
     }
     json!({"value": problem})
 }

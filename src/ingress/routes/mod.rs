@@ -102,7 +102,7 @@ async fn answer(
     match (parts.method.as_str(), names.as_slice()) {
         ("POST", ["writes"]) => {
             let call = call(Scope::Write)?;
-            bulk::writes(&call, body, Arc::clone(ingress), in_hand(ingress)?)
+            bulk::writes(&call, body, ingress, in_hand(ingress)?)
         }
         ("GET" | "HEAD", ["writes", entity, write_id]) => {
             read::outcome(&call(Scope::Read)?, entity, write_id).await

@@ -5,8 +5,6 @@
 
 use axum::body::Bytes;
 
-const ENVELOPE_BYTES_MAX: usize = 4096;
-
 /// How items stand in the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {

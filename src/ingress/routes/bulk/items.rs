@@ -1,8 +1,7 @@
 //! The items of a bulk request, one after the other, out of a body that may be larger than memory.
 //!
-//! Owns: where one item ends and the next begins, in lines or in an array; and the bound of one
-//! item. What is wrong with an item is the item's own matter; only a body that cannot be followed
-//! any further ends it.
+//! Owns: what an item's text means. What is wrong with an item is the item's own matter; only a
+//! body that cannot be followed any further ends them.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -16,13 +15,15 @@ use crate::core::message::{Message, Properties};
 use crate::core::outcome::{Reason, Rejection};
 use crate::ingress::problem::Problem;
 use crate::settings::Http;
+use crate::wire::line::Write;
 
 use super::cutter::{Cut, Cutter, Form};
-use crate::wire::line::Write;
 
 /// The broker writes it to disk before it confirms.
 const PERSISTENT: u8 = 2;
 /// An item is its body with a name around it: so many bytes more than the body may be.
+const ENVELOPE_BYTES_MAX: usize = 4096;
+
 impl Form {
     /// As the content type says.
     pub(super) fn of(headers: &HeaderMap) -> Result<Self, Problem> {
@@ -144,6 +145,9 @@ impl Items {
                 Ok(Some(Err(_))) | Err(_) => {
                     self.ended = true;
                     self.cutter.give_up();
+                    let why =
+                        "the body broke off, or did not come in time; nothing behind this was read";
+                    return Some(Item::wrong(why));
                 }
             }
         }

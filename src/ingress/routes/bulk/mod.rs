@@ -76,7 +76,7 @@ enum Turn {
 pub(super) fn writes(
     call: &Call<'_>,
     body: Body,
-    ingress: Arc<Ingress>,
+    ingress: &Arc<Ingress>,
     in_hand: OwnedSemaphorePermit,
 ) -> Result<Response, Problem> {
     let form = Form::of(&call.headers)?;
@@ -97,7 +97,7 @@ pub(super) fn writes(
         turns: FuturesOrdered::new(),
         keys: Arc::default(),
         line: None,
-        ingress: Arc::clone(&ingress),
+        ingress: Arc::clone(ingress),
         _in_hand: in_hand,
     };
     let mut response = Response::new(Body::from_stream(framed(run, form)));
