@@ -21,7 +21,7 @@ const CALLERS: usize = 120;
 const KEYS: u32 = 12;
 /// How many more file descriptors an ingress may have at the end than at its start: its pooled
 /// connections to the database are opened when they are needed.
-const FILES_MORE_MAX: usize = 8;
+const FILES_MORE_MAX: usize = 5;
 /// How long everything may take to come to rest.
 const REST_MAX: Duration = Duration::from_mins(1);
 
@@ -150,7 +150,8 @@ impl Victims<'_> {
     }
 
     async fn fall(&mut self, street: &Street) {
-        for victim in ["worker 0", "ingress 0", "ingress 1", "rabbit", "worker 1", "postgres"] {
+        let turns = ["worker 0", "ingress 0", "rabbit", "ingress 1", "postgres", "worker 1"];
+        for victim in turns.into_iter().chain(["postgres", "rabbit", "ingress 0", "worker 0"]) {
             self.flows().await;
             let side = usize::from(victim.ends_with('1'));
             match victim {
