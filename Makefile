@@ -1,7 +1,7 @@
 # Owns the short names of everything one does here; what is longer than a line lives in scripts/.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all check bench demo-race flights servers-start servers-stop clean
+.PHONY: help run test test-all check check-api bench demo-race flights servers-start servers-stop clean
 
 export RUSTDOCFLAGS := -D warnings
 
@@ -24,6 +24,9 @@ check: ## formatting, lints, documentation and scripts, without servers
 	cargo clippy --all-targets --locked -- -D warnings
 	cargo doc --no-deps --locked --document-private-items
 	@if command -v shellcheck >/dev/null; then shellcheck scripts/*.sh; else echo "shellcheck is not here: scripts are not checked"; fi
+
+check-api: ## the HTTP API against its own description, and that description against its standard
+	@scripts/check-api.sh
 
 demo-race: ## the race that keylane ends, without it and with it (CLIENTS=16 KEYS=50 WRITES=2000)
 	@scripts/demo-race.sh

@@ -37,6 +37,14 @@ alter table keylane.dead_letters
 -- The line of a key: what its lane takes, in this order, up to the first that stops it.
 create index dead_letters_line on keylane.dead_letters (entity, key, id)
     where state in ('parked', 'waiting', 'replaying') or (state = 'dead' and stops);
+-- The same write is one open dead letter however often it is delivered. A closed one hides nothing:
+-- once the ledger has forgotten the write, it is a new write, and may have to rest.
+drop index keylane.dead_letters_write;
+create unique index dead_letters_write on keylane.dead_letters (entity, key, write_id, fingerprint)
+    where write_id is not null and entity is not null
+      and state in ('dead', 'parked', 'waiting', 'replaying');
+drop index keylane.dead_letters_key;
+create index dead_letters_key on keylane.dead_letters (entity, key, write_id);
 -- What is open, counted without reading a body.
 create index dead_letters_open on keylane.dead_letters (entity, reason, state, dead_at)
     where state in ('dead', 'parked', 'waiting', 'replaying');

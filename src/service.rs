@@ -86,8 +86,9 @@ pub async fn run(settings: Settings, roles: Roles) -> anyhow::Result<ExitCode> {
             Ok(())
         });
     }
-    let probes = http::probes(page, move || missing.iter().flat_map(|of| of()).collect());
-    lifecycle.spawn("http", http::serve(listener, router.merge(probes), settings.http, drained));
+    let missing = move || missing.iter().flat_map(|of| of()).collect();
+    let router = router.merge(http::probes::router(page, Arc::new(missing)));
+    lifecycle.spawn("http", http::serve(listener, router, &settings.http, drained)?);
     Ok(lifecycle.run().await)
 }
 

@@ -27,6 +27,8 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 
+use crate::core::entity::Entities;
+use crate::ingress::openapi::document;
 use crate::service::{self, Roles};
 use crate::settings::Settings;
 use crate::settings::load::load;
@@ -57,6 +59,8 @@ enum Command {
     Publish(publish::Args),
     /// Look at broker, database and entities, and say what to mend
     Doctor(doctor::Args),
+    /// Print the HTTP API as OpenAPI, in its general form; a running one names your entities
+    Openapi,
     /// Show the effective settings, without secrets
     Settings,
     /// What is known of a business key
@@ -72,6 +76,9 @@ enum Command {
 
 /// Runs a command; an error is for the caller to print, with the exit code 1.
 pub async fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+    if matches!(cli.command, Command::Openapi) {
+        return openapi(out);
+    }
     let settings = load(cli.config).context("load settings")?;
     match cli.command {
         Command::Migrate => migrate::run(&settings, out).await,
@@ -83,8 +90,17 @@ pub async fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
         Command::Key(command) => key::run(&settings, command, out).await,
         Command::DeadLetters(command) => dead_letters::run(&settings, command, out).await,
         Command::Actions(command) => actions::run(&settings, command, out).await,
+        Command::Openapi => openapi(out),
         Command::Settings => settings::run(&settings, out),
     }
+}
+
+/// Needs neither settings nor servers.
+fn openapi(out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+    let document = document(&Entities::new());
+    serde_json::to_writer_pretty(&mut *out, &document).context("write the document")?;
+    writeln!(out).context("write the document")?;
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn serve(settings: Settings, roles: Roles) -> anyhow::Result<ExitCode> {

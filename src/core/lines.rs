@@ -64,8 +64,9 @@ impl Lines {
         let resting = i64::try_from(line.gate.resting).unwrap_or(i64::MAX);
         if i64::try_from(key_max).is_ok_and(|max| resting.saturating_add(line.rested) > max) {
             return Err(Failure::ParkFull(format!(
-                "{} writes of {} {} rest, and no more may (park.key_max)",
-                line.gate.resting, name.entity, name.key
+                "{} writes of one key of {} rest, and no more may (park.key_max); \
+                 `keylane key list --parked` names it",
+                line.gate.resting, name.entity
             )));
         }
         self.rested += 1;

@@ -33,6 +33,8 @@ macro_rules! labelled {
     };
 }
 
+pub(crate) use labelled;
+
 labelled! {
     /// What an applied write did to its row.
     Effect {

@@ -98,6 +98,12 @@ pub struct CommitPlan {
 }
 
 impl CommitPlan {
+    /// How many deliveries come to rest.
+    pub fn resting(&self) -> usize {
+        let outcomes = self.dead_letters.iter().filter_map(|position| self.settled.get(*position));
+        outcomes.filter(|settled| matches!(settled.outcome, Outcome::Parked(_))).count()
+    }
+
     /// How many row writes the plan comes to.
     pub fn row_writes(&self) -> usize {
         self.rounds.iter().map(|round| round.changes.len()).sum()

@@ -77,10 +77,16 @@ pub fn accepted(entity: &str, write_id: &str, preferences: &Preferences) -> Resp
 pub struct Pending {
     entity: String,
     write_id: String,
-    /// `pending`, or `parked` where it rests behind another write of its key.
+    /// What is known: nothing yet.
+    #[schema(schema_with = pending_labels)]
     outcome: &'static str,
     /// Where the outcome will be.
+    #[schema(example = "/v1/writes/customer/5b1f")]
     location: String,
+}
+
+fn pending_labels() -> utoipa::openapi::Object {
+    crate::wire::schemas::labels(["pending"])
 }
 
 fn pending(entity: &str, write_id: &str, parked: Option<&OutcomeBody>) -> Response {

@@ -58,7 +58,12 @@ impl Broker {
     }
 
     /// Keeps a line open until `closed`.
-    pub(super) async fn run(&self, settings: &Settings, waiters: &Waiters, closed: CancellationToken) {
+    pub(super) async fn run(
+        &self,
+        settings: &Settings,
+        waiters: &Waiters,
+        closed: CancellationToken,
+    ) {
         let mut said = None;
         while !closed.is_cancelled() {
             let why = match self.serve(settings, waiters, &closed, &mut said).await {

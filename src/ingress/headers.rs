@@ -6,11 +6,12 @@
 use std::time::Duration;
 
 use axum::http::header::{IF_MATCH, IF_NONE_MATCH};
-use axum::http::{HeaderMap, HeaderName, StatusCode};
+use axum::http::{HeaderMap, HeaderName};
 
 use crate::core::outcome::{Reason, Rejection};
 use crate::core::write::WRITE_ID_BYTES_MAX;
 
+use super::code::Own;
 use super::problem::Problem;
 
 /// The write id.
@@ -31,7 +32,9 @@ pub fn write_id(headers: &HeaderMap) -> Result<String, Problem> {
     if values.next().is_some() {
         return missing("Idempotency-Key is there twice");
     }
-    let Some(text) = value.to_str().ok().map(str::trim) else {
+    // A tab is no printable character, though HTTP lets it pass.
+    let text = value.to_str().ok().map(str::trim).filter(|text| !text.contains('\t'));
+    let Some(text) = text else {
         return missing("Idempotency-Key holds characters that are not printable ASCII");
     };
     let Some(id) = unquoted(text) else {
@@ -83,8 +86,7 @@ pub enum Condition {
 
 /// The precondition of a write; `Err` says what is wrong with it.
 pub fn condition(headers: &HeaderMap) -> Result<Condition, Problem> {
-    let problem =
-        |detail: &str| Problem::new(StatusCode::BAD_REQUEST, "precondition_invalid", detail);
+    let problem = |detail: &str| Problem::new(Own::PreconditionInvalid, detail);
     let bad = |detail: &str| Err(problem(detail));
     let value = |name: &HeaderName| -> Result<Option<&str>, Problem> {
         let mut values = headers.get_all(name).iter();
@@ -192,6 +194,8 @@ mod tests {
             ("a\"b", None),
             (r#""a\b""#, None),
             (r#""a"b""#, None),
+            ("a\tb", None),
+            ("\"a\tb\"", None),
         ];
         for (text, id) in table {
             let found = write_id(&headers(&[(&IDEMPOTENCY_KEY, text)])).ok();

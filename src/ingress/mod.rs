@@ -7,8 +7,11 @@
 pub mod answer;
 pub mod auth;
 mod broker;
+pub mod code;
 pub mod headers;
 mod lookups;
+pub mod openapi;
+mod pages;
 pub mod problem;
 mod routes;
 mod submit;
@@ -55,6 +58,7 @@ pub struct Ingress {
     in_hand: Arc<Semaphore>,
     draining: AtomicBool,
     metrics: Metrics,
+    openapi: openapi::Page,
 }
 
 impl Ingress {
@@ -73,6 +77,7 @@ impl Ingress {
             broker: Broker::default(),
             draining: AtomicBool::new(false),
             metrics: Metrics::new(),
+            openapi: openapi::Page::default(),
             settings,
             pool,
             catalogue,
@@ -101,8 +106,9 @@ impl Ingress {
             answered.cancel();
             closed.cancel();
         };
-        let (_, (), ()) = tokio::join!(
+        let (_, watched, (), ()) = tokio::join!(
             draining,
+            self.tokens.watch(closed.clone()),
             self.broker.run(&self.settings, &self.waiters, closed.clone()),
             async {
                 tokio::select! {
@@ -112,7 +118,7 @@ impl Ingress {
                 }
             },
         );
-        Ok(())
+        watched
     }
 
     /// What is missing for this ingress to accept writes; empty when it is ready.

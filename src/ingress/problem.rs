@@ -1,9 +1,8 @@
 //! What goes wrong, as `application/problem+json` (RFC 9457).
 //!
-//! Owns: the status of each code. Codes are the reasons of outcomes, and a few of HTTP's own; each
-//! has its section in docs/PROBLEMS.md.
+//! Owns: what is said about each code, in body and headers.
 
-use axum::http::header::{CONTENT_TYPE, ETAG, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{ALLOW, CONTENT_TYPE, ETAG, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -12,6 +11,7 @@ use utoipa::ToSchema;
 use crate::core::outcome::{Reason, Rejection, Unmet};
 use crate::wire::OutcomeBody;
 
+use super::code::{Code, Own};
 use super::submit::Refusal;
 
 /// Seconds after which a request that was not accepted may be sent again.
@@ -32,7 +32,7 @@ pub struct Problem {
     /// What is wrong with this very request.
     pub detail: String,
     /// The stable name of what is wrong.
-    #[schema(example = "type_mismatch")]
+    #[schema(schema_with = codes)]
     pub code: &'static str,
     /// The write, where it has a name.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -49,6 +49,13 @@ pub struct Problem {
     /// Seconds after which the same request may succeed; sent as `Retry-After`.
     #[serde(skip)]
     pub retry_after: Option<u64>,
+    /// The methods that the path takes; sent as `Allow`.
+    #[serde(skip)]
+    pub allow: Option<&'static str>,
+}
+
+fn codes() -> utoipa::openapi::Object {
+    crate::wire::schemas::labels(Code::all().map(Code::label))
 }
 
 /// A member of the body to blame.
@@ -61,26 +68,29 @@ pub struct Fault {
 }
 
 impl Problem {
-    /// A problem with one of HTTP's own codes.
-    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+    /// A problem with this code. One of status 503 may pass by itself: nothing was accepted.
+    pub fn new(code: impl Into<Code>, detail: impl Into<String>) -> Self {
+        let code = code.into();
+        let (label, status) = (code.label(), code.status());
         Self {
-            kind: format!("/problems/{code}"),
-            title: title(code),
+            kind: format!("/problems/{label}"),
+            title: title(label),
             status: status.as_u16(),
             detail: detail.into(),
-            code,
+            code: label,
             write_id: None,
             trace_id: None,
             errors: Vec::new(),
             outcome: None,
-            retry_after: None,
+            retry_after: (status == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER_S),
+            allow: None,
         }
     }
 
     /// A write that can never be applied as it is.
     pub fn rejected(rejection: &Rejection) -> Self {
         let Rejection { reason, detail, pointer } = rejection;
-        let mut problem = Self::new(status(*reason), reason.label(), detail.clone());
+        let mut problem = Self::new(*reason, detail.clone());
         problem.errors = faults(pointer.as_deref(), detail);
         problem
     }
@@ -89,28 +99,21 @@ impl Problem {
     pub fn refused(refusal: &Refusal) -> Self {
         match refusal {
             Refusal::Rejected(rejection) => Self::rejected(rejection),
-            Refusal::NotAccepted(why) => Self::later("broker_unavailable", why.clone()),
-            Refusal::Busy => Self::later("busy", "as many requests are in hand as may be"),
+            Refusal::NotAccepted(why) => Self::new(Own::BrokerUnavailable, why.clone()),
+            Refusal::Busy => Self::new(Own::Busy, "as many requests are in hand as may be"),
         }
-    }
-
-    /// Nothing was accepted; the same request may succeed later.
-    pub fn later(code: &'static str, detail: impl Into<String>) -> Self {
-        let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail);
-        problem.retry_after = Some(RETRY_AFTER_S);
-        problem
     }
 
     /// A stored outcome that is no success.
     pub fn of_outcome(outcome: &OutcomeBody) -> Self {
         let label = outcome.reason.as_deref().unwrap_or_default();
-        let (status, code) = match (Reason::from_label(label), Unmet::from_label(label)) {
-            (Some(reason), _) => (status(reason), reason.label()),
-            (None, Some(unmet)) => (StatusCode::PRECONDITION_FAILED, unmet.label()),
-            (None, None) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+        let code = match (Reason::from_label(label), Unmet::from_label(label)) {
+            (Some(reason), _) => Code::from(reason),
+            (None, Some(unmet)) => Code::from(unmet),
+            (None, None) => Code::from(Own::Internal),
         };
-        let detail = outcome.detail.clone().unwrap_or_else(|| title(code));
-        let mut problem = Self::new(status, code, detail.clone());
+        let detail = outcome.detail.clone().unwrap_or_else(|| title(code.label()));
+        let mut problem = Self::new(code, detail.clone());
         problem.write_id.clone_from(&outcome.write_id);
         problem.errors = faults(outcome.pointer.as_deref(), &detail);
         problem.outcome = Some(outcome.clone());
@@ -130,30 +133,8 @@ fn faults(pointer: Option<&str>, detail: &str) -> Vec<Fault> {
     pointer.map(fault).into_iter().collect()
 }
 
-/// The status of a rejection, whichever side noticed it.
-pub const fn status(reason: Reason) -> StatusCode {
-    match reason {
-        Reason::MalformedBody | Reason::MissingWriteId | Reason::MissingType => {
-            StatusCode::BAD_REQUEST
-        }
-        Reason::UnknownEntity => StatusCode::NOT_FOUND,
-        Reason::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        Reason::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        Reason::UnknownChange
-        | Reason::KeyInvalid
-        | Reason::KeyMismatch
-        | Reason::UnknownColumn
-        | Reason::TypeMismatch
-        | Reason::ConstraintViolation
-        | Reason::UnsupportedGuard
-        | Reason::WriteIdReused
-        | Reason::RedeliveredTooOften
-        | Reason::Discarded => StatusCode::UNPROCESSABLE_ENTITY,
-    }
-}
-
 /// A code in words.
-fn title(code: &str) -> String {
+pub(super) fn title(code: &str) -> String {
     let words = code.replace('_', " ");
     let mut letters = words.chars();
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
@@ -168,6 +149,9 @@ impl IntoResponse for Problem {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(methods) = self.allow {
+            headers.insert(ALLOW, HeaderValue::from_static(methods));
         }
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -193,20 +177,6 @@ fn insert(headers: &mut axum::http::HeaderMap, name: HeaderName, value: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_reason_has_the_status_that_the_contract_names() {
-        for reason in Reason::ALL {
-            let expected = match reason.label() {
-                "malformed_body" | "missing_write_id" | "missing_type" => 400,
-                "unknown_entity" => 404,
-                "body_too_large" => 413,
-                "unsupported_media_type" => 415,
-                _ => 422,
-            };
-            assert_eq!(status(*reason).as_u16(), expected, "{reason}");
-        }
-    }
 
     #[test]
     fn a_problem_names_its_code_its_place_and_what_is_wrong() {

@@ -71,7 +71,6 @@ impl Waiters {
         self.calls.len()
     }
 
-
     #[cfg(test)]
     fn is_empty(&self) -> bool {
         self.calls.is_empty()

@@ -5,7 +5,17 @@
 
 use sqlx::PgConnection;
 
+use crate::core::failure::Failure;
 use crate::core::partition::PartitionId;
+use crate::postgres::{Blame, failure};
+
+/// How often a transaction is tried while others hold the same keys or letters in another order.
+pub const TRIES_MAX: u32 = 5;
+
+/// Whether a transaction failed because of another one, and may succeed if it is tried again.
+pub fn is_conflict(error: &sqlx::Error) -> bool {
+    matches!(failure(error, Blame::Nobody), Failure::Conflict(_))
+}
 
 /// Holds the key until the transaction ends; nothing of it is applied meanwhile. A key that was
 /// free stands still from now on: `lane` looks at it.

@@ -10,14 +10,15 @@ use crate::core::plan::CommitPlan;
 
 use super::parking;
 
-/// Writes the plan's dead letters, and what rests among them, in queue order. One that is there
-/// already (the same write, delivered again) is left as it is.
+/// Writes the plan's dead letters, and what rests among them, in queue order; returns how many of
+/// those that rest it took. A rejected write that is there already (delivered again) is left as it
+/// is.
 pub(super) async fn insert(
     connection: &mut PgConnection,
     partition: PartitionId,
     items: &[Item],
     plan: &CommitPlan,
-) -> Result<(), sqlx::Error> {
+) -> Result<usize, sqlx::Error> {
     const SQL: &str = "
         insert into keylane.dead_letters
                (generation, partition, dead_at, entity, key, write_id, fingerprint, state, stops,
@@ -30,7 +31,8 @@ pub(super) async fn insert(
                with ordinality as letter (entity, key, write_id, fingerprint, state, stops, reason,
                                           detail, pointer, routing_key, properties, body, place)
          order by place
-            on conflict do nothing";
+            on conflict do nothing
+        returning state <> 'dead'";
     let letters: Vec<(&Item, &Outcome)> = plan
         .dead_letters
         .iter()
@@ -39,7 +41,7 @@ pub(super) async fn insert(
     let identities = || letters.iter().map(|(item, _)| item.identity());
     let messages = || letters.iter().map(|(item, _)| &item.message);
     let outcomes = || letters.iter().map(|(_, outcome)| *outcome);
-    sqlx::query(SQL)
+    let rests: Vec<bool> = sqlx::query_scalar(SQL)
         .bind(partition.generation)
         .bind(partition.partition)
         .bind(plan.now)
@@ -57,9 +59,9 @@ pub(super) async fn insert(
         .bind(messages().map(|message| escape(&message.routing_key)).collect::<Vec<_>>())
         .bind(messages().map(|message| message.properties.stored()).collect::<Vec<_>>())
         .bind(messages().map(|message| message.body.as_slice()).collect::<Vec<_>>())
-        .execute(connection)
+        .fetch_all(connection)
         .await?;
-    Ok(())
+    Ok(rests.into_iter().filter(|rests| *rests).count())
 }
 
 /// Open dead letters of one entity, reason and state.

@@ -14,6 +14,7 @@ pub mod parking;
 pub mod preview;
 pub mod reading;
 mod rows;
+mod rows_sql;
 pub mod store;
 
 /// Why a statement failed, as the failure that can be acted upon.

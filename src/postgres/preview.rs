@@ -10,7 +10,8 @@ use crate::core::key::Key;
 use crate::core::plan::Loaded;
 use crate::core::row::Row;
 
-use super::rows::{Statements, key_part, load_sql};
+use super::rows::{Statements, key_part};
+use super::rows_sql::load_sql;
 
 /// What is there just now, without what the ledger knows of the writes.
 pub async fn load(connection: &mut PgConnection, wanted: &Wanted) -> Result<Loaded, sqlx::Error> {

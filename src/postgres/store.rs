@@ -194,7 +194,12 @@ impl PgStore {
             }
         }
         if !plan.dead_letters.is_empty() {
-            dead_letters::insert(connection, partition, items, plan).await.map_err(ours)?;
+            let rest = dead_letters::insert(connection, partition, items, plan).await;
+            if rest.map_err(ours)? != plan.resting() {
+                return Err(Failure::Unforeseen(
+                    "a write that must rest has an open dead letter already".to_owned(),
+                ));
+            }
         }
         if !plan.letters.is_empty() {
             parking::decide(connection, items, plan).await.map_err(ours)?;

@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
-use super::{Amqp, Batch, Database, EntitySettings, Park, Settings, Worker};
+use super::{Amqp, Batch, Database, EntitySettings, Http, Park, Settings, Worker};
 
 /// Names on the broker are at most 255 bytes, and ours add no more than 30 of their own.
 const PREFIX_BYTES_MAX: usize = 40;
@@ -35,6 +35,17 @@ const RETENTION_HOURS_MAX: u32 = 87_600;
 const PARKED_A_KEY_MAX: usize = 1_000_000;
 /// A day.
 const PARENT_WAIT_S_MAX: u32 = 86_400;
+
+/// The broker takes no larger messages in any of its versions.
+const REQUEST_BYTES_MAX: usize = 512 << 20;
+/// Requests, connections and items of them: each is memory.
+const IN_HAND_MAX: usize = 1_000_000;
+/// Who waits for an outcome is less than a request.
+const WAITING_MAX: usize = 10_000_000;
+/// An hour: no proxy waits longer for an answer.
+const WAIT_MS_MAX: u32 = 3_600_000;
+/// Ten minutes: whoever is slower than that is gone.
+const PEER_MS_MAX: u32 = 600_000;
 
 /// One setting that cannot be as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,10 +74,7 @@ pub fn check(settings: &Settings) -> Vec<Complaint> {
     complaints.unless(hours <= RETENTION_HOURS_MAX, "ledger.retention_hours", || {
         format!("is {hours}, must be at most {RETENTION_HOURS_MAX} (ten years)")
     });
-    let listen = &settings.http.listen;
-    complaints.unless(listen.parse::<SocketAddr>().is_ok(), "http.listen", || {
-        format!("`{listen}` must be an IP address and a port, for example `127.0.0.1:8080`")
-    });
+    http(&settings.http, &mut complaints);
     if let Err(error) = EnvFilter::try_new(&settings.telemetry.log) {
         complaints.add(
             "telemetry.log",
@@ -175,6 +183,53 @@ fn worker(worker: &Worker, complaints: &mut Complaints) {
             "worker.partitions",
             format!("holds {partition}, partitions are numbered 0 to {}", PARTITIONS_MAX - 1),
         );
+    }
+}
+
+fn http(http: &Http, complaints: &mut Complaints) {
+    let listen = &http.listen;
+    complaints.unless(listen.parse::<SocketAddr>().is_ok(), "http.listen", || {
+        format!("`{listen}` must be an IP address and a port, for example `127.0.0.1:8080`")
+    });
+    for (name, value, max) in [
+        ("body_bytes_max", http.body_bytes_max.get(), REQUEST_BYTES_MAX),
+        ("requests_max", http.requests_max.get(), IN_HAND_MAX),
+        ("waiting_max", http.waiting_max.get(), WAITING_MAX),
+        ("bulk_window", http.bulk_window.get(), IN_HAND_MAX),
+        ("connections_max", http.connections_max.get(), IN_HAND_MAX),
+    ] {
+        complaints.unless(value <= max, &format!("http.{name}"), || {
+            format!("is {value}, must be at most {max}")
+        });
+    }
+    let (wait, wait_max) = (http.wait_ms, http.wait_max_ms.get());
+    complaints.unless(wait <= wait_max, "http.wait_ms", || {
+        format!("is {wait}, must be at most http.wait_max_ms ({wait_max})")
+    });
+    for (name, value, max) in [
+        ("wait_max_ms", wait_max, WAIT_MS_MAX),
+        ("confirm_max_ms", http.confirm_max_ms.get(), PEER_MS_MAX),
+        ("header_timeout_ms", http.header_timeout_ms.get(), PEER_MS_MAX),
+        ("body_timeout_ms", http.body_timeout_ms.get(), PEER_MS_MAX),
+    ] {
+        complaints.unless(value <= max, &format!("http.{name}"), || {
+            format!("is {value}, must be at most {max}")
+        });
+    }
+    let (cert, key) = (&http.tls_cert_file, &http.tls_key_file);
+    for (name, file, other, other_file) in
+        [("tls_cert_file", cert, "tls_key_file", key), ("tls_key_file", key, "tls_cert_file", cert)]
+    {
+        complaints.unless(file.is_some() || other_file.is_none(), &format!("http.{name}"), || {
+            format!("must be given with http.{other}; without TLS, leave both out")
+        });
+    }
+    for (name, file) in
+        [("tls_cert_file", cert), ("tls_key_file", key), ("tokens_file", &http.tokens_file)]
+    {
+        complaints.unless(file.as_deref() != Some(""), &format!("http.{name}"), || {
+            "must be the name of a file; without one, leave it out".to_owned()
+        });
     }
 }
 

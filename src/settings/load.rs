@@ -224,7 +224,7 @@ fn without_value(detail: &str) -> String {
 }
 
 /// An error of the parser without the line that it quotes: there may be a password in it.
-fn without_quotation(error: &str) -> String {
+pub(crate) fn without_quotation(error: &str) -> String {
     let kept: Vec<&str> = error.lines().map(str::trim).filter(|line| !line.contains('|')).collect();
     kept.join(" ")
 }

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use utoipa::ToSchema;
 
 use crate::core::key::{KEY_BYTES_MAX, join};
 use crate::core::write::WRITE_ID_BYTES_MAX;
@@ -16,24 +17,68 @@ use crate::core::write::WRITE_ID_BYTES_MAX;
 /// The longest `<entity>.<change>`: a short string of AMQP.
 const TYPE_BYTES_MAX: usize = 255;
 
-/// The members of a line.
-#[derive(Deserialize)]
+/// One write of many, as a line or an element of an array.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = BulkItem)]
 #[serde(deny_unknown_fields)]
-struct Form<'line> {
+pub(crate) struct Form<'line> {
+    /// The configured table.
+    #[schema(example = "customer")]
     #[serde(borrow)]
     entity: Cow<'line, str>,
+    /// What is asked for.
+    #[schema(schema_with = schemas::change)]
     #[serde(borrow)]
     change: Cow<'line, str>,
+    /// The business key; the parts of a composite one as an array.
+    #[schema(schema_with = schemas::key)]
     #[serde(borrow)]
     key: &'line RawValue,
+    /// The write id.
+    #[schema(min_length = 1, max_length = 200, example = "5b1f")]
     #[serde(borrow)]
     id: Cow<'line, str>,
+    /// Columns and their values; only a delete needs none.
+    #[schema(value_type = Option<Object>)]
     #[serde(borrow, default)]
     body: Option<&'line RawValue>,
+    /// Only onto this version; `0`: absent, `"*"`: present.
+    #[schema(schema_with = schemas::if_version)]
     #[serde(borrow, default)]
     if_version: Option<&'line RawValue>,
+    /// Only if nothing newer was applied to the row.
+    #[schema(format = DateTime)]
     #[serde(borrow, default)]
     occurred_at: Option<Cow<'line, str>>,
+}
+
+/// What the derive cannot tell from the types.
+mod schemas {
+    use utoipa::openapi::RefOr;
+    use utoipa::openapi::schema::{
+        AnyOfBuilder, ArrayBuilder, ObjectBuilder, Schema, SchemaType, Type,
+    };
+
+    use crate::core::write::Change;
+    use crate::wire::schemas::labels;
+
+    pub(super) fn change() -> RefOr<Schema> {
+        labels(Change::ALL.iter().map(|change| change.label())).into()
+    }
+
+    pub(super) fn key() -> RefOr<Schema> {
+        let part = || ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).build();
+        let parts = ArrayBuilder::new().items(part()).min_items(Some(1)).build();
+        Schema::AnyOf(AnyOfBuilder::new().item(part()).item(parts).build()).into()
+    }
+
+    pub(super) fn if_version() -> RefOr<Schema> {
+        let number = ObjectBuilder::new()
+            .schema_type(SchemaType::Array(vec![Type::Integer, Type::Null]))
+            .minimum(Some(0));
+        let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some(r"^(\*|[0-9]+)$"));
+        Schema::AnyOf(AnyOfBuilder::new().item(number).item(text).build()).into()
+    }
 }
 
 /// A write that may be sent.

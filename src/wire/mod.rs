@@ -8,7 +8,7 @@ use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 use utoipa::ToSchema;
 
-use crate::core::outcome::Outcome;
+use crate::core::outcome::{Effect, Outcome, Reason, Rest, Unmet};
 use crate::core::write::Identity;
 
 /// RFC 3339 in UTC, always in microseconds: what PostgreSQL keeps.
@@ -19,28 +19,35 @@ const MICROSECONDS: &[BorrowedFormatItem<'_>] =
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct OutcomeBody {
     /// The configured table; `null` where the message names none that is known.
+    #[schema(required, example = "customer")]
     pub entity: Option<String>,
     /// The business key, as it stands in the routing key.
+    #[schema(example = "CUST-4892")]
     pub key: String,
     /// The sender's idempotency key.
+    #[schema(required, example = "5b1f")]
     pub write_id: Option<String>,
     /// `applied`, `precondition_failed`, `rejected` or `parked`.
-    #[schema(example = "applied")]
+    #[schema(schema_with = schemas::outcome)]
     pub outcome: String,
     /// Of an applied write: `created`, `updated`, `deleted` or `unchanged`.
-    #[schema(example = "updated")]
+    #[schema(required, schema_with = schemas::effect)]
     pub effect: Option<String>,
     /// The row's version afterwards, where the entity has one and the row is there.
+    #[schema(required, example = 7)]
     pub version: Option<i64>,
     /// Why it was not applied.
+    #[schema(required, schema_with = schemas::reason)]
     pub reason: Option<String>,
     /// The same in words.
+    #[schema(required)]
     pub detail: Option<String>,
     /// JSON pointer (RFC 6901) to the member of the body to blame.
     #[serde(default)]
+    #[schema(required)]
     pub pointer: Option<String>,
     /// RFC 3339, in microseconds.
-    #[schema(example = "2026-11-21T02:00:00.123456Z")]
+    #[schema(format = DateTime, example = "2026-11-21T02:00:00.123456Z")]
     pub applied_at: String,
     /// It was decided before: this time nothing was changed.
     pub replayed: bool,
@@ -74,5 +81,45 @@ impl OutcomeBody {
     /// Whether it stays what it is.
     pub fn is_final(&self) -> bool {
         self.outcome != "parked"
+    }
+}
+
+/// The closed lists of labels, for documents.
+pub(crate) mod schemas {
+    use utoipa::openapi::schema::{Object, ObjectBuilder, SchemaType, Type};
+
+    use super::{Effect, Outcome, Reason, Rest, Unmet};
+
+    pub(crate) fn labels(labels: impl IntoIterator<Item = &'static str>) -> Object {
+        ObjectBuilder::new().schema_type(Type::String).enum_values(Some(labels)).build()
+    }
+
+    fn labels_or_null(labels: impl IntoIterator<Item = &'static str>) -> Object {
+        let labels = labels.into_iter().map(serde_json::Value::from);
+        ObjectBuilder::new()
+            .schema_type(SchemaType::Array(vec![Type::String, Type::Null]))
+            .enum_values(Some(labels.chain([serde_json::Value::Null])))
+            .build()
+    }
+
+    pub(crate) fn outcome() -> Object {
+        let mut schema = labels(Outcome::LABELS);
+        schema.description = Some("What became of it; `parked` is not final".to_owned());
+        schema
+    }
+
+    pub(crate) fn effect() -> Object {
+        let mut schema = labels_or_null(Effect::ALL.iter().map(|effect| effect.label()));
+        schema.description = Some("Of an applied write".to_owned());
+        schema
+    }
+
+    pub(crate) fn reason() -> Object {
+        let reasons = Reason::ALL.iter().map(|reason| reason.label());
+        let unmet = Unmet::ALL.iter().map(|unmet| unmet.label());
+        let rests = Rest::ALL.iter().map(|rest| rest.label());
+        let mut schema = labels_or_null(reasons.chain(unmet).chain(rests));
+        schema.description = Some("Why it was not applied".to_owned());
+        schema
     }
 }

@@ -12,7 +12,8 @@ use crate::core::failure::{Failure, Verdict};
 use crate::deliveries::Deliveries;
 use crate::store::{Look, Opening, Store};
 
-use super::turn::{Attempts, Ended, Lane, PATIENCE_MAX, Shell};
+use super::patience::PATIENCE_MAX;
+use super::turn::{Attempts, Ended, Lane, Shell};
 
 /// A look may take as long as the last batch did, and at least so long.
 const SHARE_MIN: Duration = Duration::from_millis(20);

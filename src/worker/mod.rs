@@ -4,6 +4,7 @@ mod generations;
 mod housekeeping;
 mod look;
 mod partition;
+mod patience;
 mod process;
 pub mod reply;
 mod serve;

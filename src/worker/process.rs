@@ -100,7 +100,6 @@ fn log_waits(plan: &CommitPlan) {
             let Waiting { waits_for, why, .. } = waiting;
             warn!(
                 entity = change.entity,
-                key = change.key,
                 waits_for = waits_for.label(),
                 why,
                 "A key waits; its writes rest in order, other keys go on"

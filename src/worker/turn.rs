@@ -1,16 +1,16 @@
 //! A partition's turn: one batch at a time, from the broker to the database and back.
 //!
 //! Owns: the order of the steps (`Lane::commit` and `Lane::decide`), and carrying out the core's
-//! verdicts. What rests in the table has its turn in `look`.
+//! verdicts. What rests in the table has its turn in `look`; between two tries it is `patience`.
 //! Never: decides about a write, or settles what is not committed.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::info;
 
 use crate::core::batch::{BatchLimits, Item, Source};
 use crate::core::entity::Entities;
@@ -22,19 +22,11 @@ use crate::core::plan::{CommitPlan, plan};
 use crate::deliveries::{Deliveries, Gone};
 use crate::store::{Opening, Store};
 
+use super::patience::PATIENCE_MAX;
 use super::status::Doing;
-
-/// How long a batch may wait in hand for the database. Then the subscription is given back, long
-/// before the broker's own consumer timeout (30 minutes by default) would take it.
-pub const PATIENCE_MAX: Duration = Duration::from_mins(5);
 
 /// Quiet time after which a partition gives its database connection back.
 const IDLE_MAX: Duration = Duration::from_secs(30);
-/// Claims that a batch may cost before there is a pause in front of the next.
-const RECLAIMS_AT_ONCE: u32 = 2;
-/// That pause.
-const RECLAIM_AFTER: Duration = Duration::from_millis(200);
-
 /// What a lane needs of its process.
 pub trait Shell: Send + Sync {
     /// The entities as they were last read.
@@ -303,96 +295,6 @@ impl<'a, S: Store, H: Shell> Lane<'a, S, H> {
             self.look_at = Some(self.look_at.map_or(at, |look_at| look_at.min(at)));
         }
         Ok(plan)
-    }
-
-    /// Claims anew. A claim is no failure of the batch; but two owners must not take turns.
-    pub(super) async fn reclaim(
-        &mut self,
-        deliveries: &impl Deliveries,
-        failure: &Failure,
-        reclaims: &mut u32,
-        patience: Instant,
-    ) -> Result<(), Ended> {
-        *reclaims += 1;
-        if *reclaims > RECLAIMS_AT_ONCE {
-            self.wait(failure, RECLAIM_AFTER, false, patience).await?;
-        }
-        self.claim(deliveries, patience).await
-    }
-
-    /// Claims, and then proves that the subscription still lives: if it did not, another consumer
-    /// claims later than we did, and everything in hand must be dropped.
-    async fn claim(
-        &mut self,
-        deliveries: &impl Deliveries,
-        patience: Instant,
-    ) -> Result<(), Ended> {
-        let mut attempt = 0;
-        while let Err(failure) = self.store.claim(self.partition).await {
-            attempt += 1;
-            let verdict = failure.verdict(attempt, 1);
-            self.shell.failed(&failure, &verdict);
-            let (after, halt) = match verdict {
-                Verdict::Retry { after, halt } => (after, halt),
-                Verdict::Reclaim | Verdict::Bisect | Verdict::Reject(_) | Verdict::Rest(_) => {
-                    (RECLAIM_AFTER, false)
-                }
-            };
-            self.wait(&failure, after, halt, patience).await?;
-        }
-        Ok(deliveries.prove_alive().await?)
-    }
-
-    pub(super) async fn wait(
-        &self,
-        failure: &Failure,
-        after: Duration,
-        halt: bool,
-        patience: Instant,
-    ) -> Result<(), Ended> {
-        let doing = match (failure, halt) {
-            (_, true) => Doing::Halted(failure.to_string()),
-            (Failure::ParkFull(_), false) => Doing::Full(failure.to_string()),
-            (_, false) => Doing::Waiting(failure.to_string()),
-        };
-        if self.shell.does(self.partition, doing.clone()) {
-            let partition = self.partition;
-            match doing {
-                Doing::Halted(why) => error!(%partition, why, "Stopped until somebody mends it"),
-                Doing::Full(why) => {
-                    error!(%partition, why, "Takes no more deliveries; serves operators' requests");
-                }
-                _ => warn!(%partition, why = %failure, "Waiting; nothing is lost"),
-            }
-        }
-        if Instant::now() > patience {
-            return Err(Ended::DatabaseAway);
-        }
-        tokio::select! {
-            biased;
-            () = self.stop.cancelled() => Err(Ended::Stopped),
-            () = sleep(after) => Ok(()),
-        }
-    }
-
-    /// Decodes those refusals again that a fresh catalogue may lift.
-    pub(super) async fn refresh(&self, items: &mut [Item]) -> Result<(), Failure> {
-        if !items.iter().any(Item::stale) {
-            return Ok(());
-        }
-        let entities = self.shell.refresh().await?;
-        for item in items.iter_mut().filter(|item| item.stale()) {
-            item.decode_again(&entities, self.limits);
-        }
-        Ok(())
-    }
-
-    async fn decode_again(&self, items: &mut [Item]) {
-        if let Ok(entities) = self.shell.refresh().await {
-            for item in items.iter_mut().filter(|item| item.decoded.is_ok()) {
-                item.decode_again(&entities, self.limits);
-            }
-        }
     }
 }
 

@@ -231,3 +231,32 @@ async fn no_write_slips_in_while_a_busy_key_is_set_free() {
         select seq - lag(seq) over (order by id) as step from history) s where step not in (1, 2)";
     assert_eq!(scene.number(order).await, 0, "in the order of acceptance, each once");
 }
+
+#[tokio::test]
+async fn a_closed_dead_letter_of_a_forgotten_write_hides_nothing() {
+    let scene = Scene::new(entities::ITEMS, &parks(entities::ITEM)).await;
+    let _worker = scene.worker().await;
+    let cli = Cli::new(&scene);
+    let mut sender = scene.sender().await;
+    let rested = increment("A", "rested");
+    sender.outcomes(&[bad("A", "1"), rested.clone()]).await;
+    let discard = ["dead-letters", "discard", "--because", "wrong", "--yes", "--key"];
+    cli.run(&[&discard[..], &["A"]].concat()).await.ended(0);
+    until_all_is_free(&scene).await;
+    // The retention is over: both come again as new writes.
+    scene.execute("delete from keylane.ledger").await;
+    let outcomes = sender.outcomes(&[bad("A", "1"), rested]).await;
+    let outcomes: Vec<String> = outcomes.iter().map(brief).collect();
+    assert_eq!(outcomes, ["rejected type_mismatch -", "parked behind_dead_letter -"]);
+    let open = "select count(*) from keylane.dead_letters where state in ('dead', 'parked')";
+    assert_eq!(scene.number(open).await, 2, "what stands still is there to be seen");
+
+    let restore = ["dead-letters", "restore", "--because", "both", "--yes", "--key", "A"];
+    let refused = cli.run(&restore).await.ended(1);
+    assert!(refused.error.contains("open"), "{}", refused.error);
+    cli.run(&["dead-letters", "discard", "--because", "wrong", "--id", &head(&scene).await])
+        .await
+        .ended(0);
+    until_all_is_free(&scene).await;
+    assert_eq!(scene.number("select stock from items where sku = 'A'").await, 1);
+}

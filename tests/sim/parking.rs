@@ -172,6 +172,7 @@ impl Tables {
             let (item, outcome) = at(items, plan, *position);
             let Source::Letter { id, .. } = item.source else { continue };
             let letter = &mut self.dead_letters[place(id)];
+            assert_eq!(item.identity(), letter.identity.as_ref(), "it stays the write that it was");
             assert!(
                 matches!(letter.state, "parked" | "waiting" | "replaying"),
                 "nobody decides a letter while its key is held: {letter:?}"
@@ -189,7 +190,16 @@ impl Tables {
         let looks = !items.iter().any(|item| matches!(item.source, Source::Delivery(_)));
         for change in &plan.keys {
             self.key_goes_on(lane, looks, change, plan.now);
+            let name = (change.entity.clone(), change.key.clone());
+            if let Some(key) = self.parked.get(&name) {
+                assert_eq!(key.resting, self.count_resting(&name), "what rests is counted");
+            }
         }
+    }
+
+    fn count_resting(&self, name: &Name) -> i64 {
+        let rests = |place: &usize| matches!(self.dead_letters[*place].state, "parked" | "waiting");
+        i64::try_from(self.line(name).into_iter().filter(rests).count()).expect("it is small")
     }
 
     fn key_goes_on(
@@ -319,10 +329,7 @@ impl Tables {
             _ => {}
         }
         key.due_at = if key.paused { None } else { Some(now) };
-        let places = self.line(&name);
-        let rests =
-            |place: &&usize| matches!(self.dead_letters[**place].state, "parked" | "waiting");
-        let resting = i64::try_from(places.iter().filter(rests).count()).expect("it is small");
+        let resting = self.count_resting(&name);
         self.parked.get_mut(&name).expect("it is there").resting = resting;
         self.history.push(Event::Operator(act.clone()));
         true

@@ -135,8 +135,19 @@ impl MemoryStore {
         }
         self.process.step("rows locked").await;
         self.server().check(session)?;
+        // Somebody from outside may hold one of the rows that are there.
+        let rows = wanted.rows.iter().flat_map(|(entity, rows)| {
+            rows.keys.iter().map(move |key| (entity.clone(), key.as_str().to_owned()))
+        });
+        let held: Vec<Name> = rows
+            .filter(|name| self.server().tables.rows.contains_key(name))
+            .filter(|_| self.process.failure().is_some())
+            .collect();
         let server = self.server();
         let mut loaded = server.tables.load(&wanted, server.now());
+        for (entity, key) in held {
+            loaded.locked.insert(&entity, &key, "pid 0: simulated".to_owned());
+        }
         for (id, resting) in server.tables.resting(items, &gates) {
             loaded.known.entry(id).or_default().push(resting);
         }

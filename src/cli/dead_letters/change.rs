@@ -83,6 +83,12 @@ pub async fn run(
         let why = chain(error.as_ref());
         writeln!(stderr(), "their keys go on a little later, the broker was not reached: {why}")?;
     }
+    if done.count == 0 {
+        bail!(
+            "what matched was changed meanwhile, or is open under another number; nothing was \
+             changed"
+        );
+    }
     writeln!(stderr(), "{} {}", change.done(), done.count)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -7,26 +7,47 @@ mod bulk;
 mod read;
 mod write;
 
+pub(super) use bulk::NoOutcome;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::Router;
-use axum::extract::{ConnectInfo, OriginalUri, Request, State};
-use axum::http::header::AUTHORIZATION;
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::extract::{ConnectInfo, OriginalUri, Path, Request, State};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
+use axum::http::{HeaderMap, Method};
 use axum::response::{IntoResponse, Response};
-use axum::routing::any;
+use axum::routing::{any, get};
 
 use super::Ingress;
 use super::auth::{Denied, Scope};
+use super::code::Own;
+use super::pages;
 use super::problem::Problem;
 use super::target;
 
-/// The calls of `/v1`.
+/// The calls of `/v1`, and what explains them to anybody.
 pub fn router(ingress: Arc<Ingress>) -> Router {
     let nowhere = async || no_such_path();
-    Router::new().route("/v1/{*path}", any(call)).fallback(nowhere).with_state(ingress)
+    Router::new()
+        .route("/v1/{*path}", any(call))
+        .route("/openapi.json", get(openapi))
+        .route("/problems/{code}", get(page))
+        .fallback(nowhere)
+        .with_state(ingress)
+}
+
+async fn openapi(State(ingress): State<Arc<Ingress>>) -> Response {
+    let text = ingress.openapi.text(&ingress.catalogue.entities());
+    ([(CONTENT_TYPE, "application/json")], text).into_response()
+}
+
+async fn page(Path(code): Path<String>) -> Response {
+    match pages::of(&code) {
+        Some(page) => ([(CONTENT_TYPE, "text/markdown; charset=utf-8")], page).into_response(),
+        None => Problem::new(Own::NoSuchPath, "no problem has this code").into_response(),
+    }
 }
 
 /// Everything that a call may look at.
@@ -85,7 +106,7 @@ async fn answer(
             read::outcome(&call(Scope::Read)?, entity, write_id).await
         }
         (_, ["writes"]) => Err(not_allowed("POST")),
-        (_, ["writes", ..]) => Err(not_allowed("GET")),
+        (_, ["writes", ..]) => Err(not_allowed("GET, HEAD")),
         (_, [] | [""] | ["", ..]) => Err(no_such_path()),
         ("POST", [_]) | ("POST" | "PATCH" | "PUT" | "DELETE", [_, _, ..]) => {
             let call = call(Scope::Write)?;
@@ -96,23 +117,22 @@ async fn answer(
         }
         ("GET" | "HEAD", [_, _, ..]) => read::row(&call(Scope::Read)?).await,
         (_, [_]) => Err(not_allowed("POST")),
-        (_, _) => Err(not_allowed("GET, PATCH, PUT, POST, DELETE")),
+        (_, _) => Err(not_allowed("GET, HEAD, PATCH, PUT, POST, DELETE")),
     }
 }
 
 /// A place among the requests in hand.
 fn in_hand(ingress: &Ingress) -> Result<tokio::sync::OwnedSemaphorePermit, Problem> {
     if ingress.draining.load(Ordering::Relaxed) {
-        return Err(Problem::later("draining", "this process is about to stop"));
+        return Err(Problem::new(Own::Draining, "this process is about to stop"));
     }
     let busy = || Problem::refused(&super::submit::Refusal::Busy);
     ingress.take_in_hand().ok_or_else(busy)
 }
 
 fn denied(denied: Denied) -> Problem {
-    let unauthorized =
-        |detail: &str| Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail);
-    let forbidden = |detail: String| Problem::new(StatusCode::FORBIDDEN, "forbidden", detail);
+    let unauthorized = |detail: &str| Problem::new(Own::Unauthorized, detail);
+    let forbidden = |detail: String| Problem::new(Own::Forbidden, detail);
     match denied {
         Denied::Missing => unauthorized("send Authorization: Bearer <token>"),
         Denied::Invalid => unauthorized("this token is not valid"),
@@ -125,11 +145,11 @@ fn denied(denied: Denied) -> Problem {
     }
 }
 
-fn not_allowed(methods: &str) -> Problem {
-    let detail = format!("this path takes {methods}");
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+fn not_allowed(methods: &'static str) -> Problem {
+    let problem = Problem::new(Own::MethodNotAllowed, format!("this path takes {methods}"));
+    Problem { allow: Some(methods), ..problem }
 }
 
 fn no_such_path() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "no_such_path", "there is nothing under this path")
+    Problem::new(Own::NoSuchPath, "there is nothing under this path")
 }

@@ -7,8 +7,10 @@ use axum::response::{IntoResponse, Response};
 use crate::core::entity::Entity;
 use crate::core::fingerprint::ledger_id;
 use crate::core::outcome::{Reason, Rejection};
+use crate::core::write::WRITE_ID_BYTES_MAX;
 use crate::ingress::Ingress;
 use crate::ingress::answer;
+use crate::ingress::code::Own;
 use crate::ingress::headers::Preferences;
 use crate::ingress::problem::Problem;
 use crate::ingress::target;
@@ -33,7 +35,7 @@ fn entity_of(call: &Call<'_>, name: &str) -> Result<std::sync::Arc<Entity>, Prob
 
 fn away(error: &sqlx::Error) -> Problem {
     tracing::debug!(%error, "failed to read");
-    Problem::later("database_unavailable", "the database cannot be asked now")
+    Problem::new(Own::DatabaseUnavailable, "the database cannot be asked now")
 }
 
 /// The row of a key.
@@ -46,7 +48,7 @@ pub(super) async fn row(call: &Call<'_>) -> Result<Response, Problem> {
     let found = find(call.ingress, &entity, &key).await.map_err(|error| away(&error))?;
     let Some(found) = found else {
         let detail = "there is no row with this key";
-        return Err(Problem::new(StatusCode::NOT_FOUND, "no_such_row", detail));
+        return Err(Problem::new(Own::NoSuchRow, detail));
     };
     let tag = found.version.map(|version| format!("\"{version}\""));
     let unchanged = call.headers.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok());
@@ -86,6 +88,10 @@ pub(super) async fn outcome(
     write_id: &str,
 ) -> Result<Response, Problem> {
     let entity = entity_of(call, entity)?;
+    if !(1..=WRITE_ID_BYTES_MAX).contains(&write_id.len()) || write_id.contains('\0') {
+        let detail = "a write id has 1 to 200 bytes, and no NUL";
+        return Err(Problem::rejected(&Rejection::new(Reason::MissingWriteId, detail)));
+    }
     let id = ledger_id(&entity.name, write_id);
     let known = reading::outcome(&call.ingress.pool, &entity.name, write_id, id).await;
     match known.map_err(|error| away(&error))? {

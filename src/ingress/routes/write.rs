@@ -4,15 +4,16 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::http::{HeaderMap, Method};
 use axum::response::Response;
 use http_body_util::{BodyExt, Limited};
 use serde_json::Value;
 
 use crate::core::entity::Entity;
 use crate::core::message::{Message, Properties};
-use crate::core::outcome::{Reason, Rejection};
+use crate::core::outcome::{Reason, Rejection, Unmet};
 use crate::ingress::answer;
+use crate::ingress::code::Own;
 use crate::ingress::headers::{
     Condition, OCCURRED_AT, Preferences, Return, condition, preferences, write_id,
 };
@@ -99,16 +100,10 @@ async fn bounded(call: &Call<'_>, body: Body) -> Result<Vec<u8>, Problem> {
             let detail = format!("the body has more than {most} bytes");
             Err(Problem::rejected(&Rejection::new(Reason::BodyTooLarge, detail)))
         }
-        Ok(Err(_broken)) => Err(Problem::new(
-            StatusCode::BAD_REQUEST,
-            "body_incomplete",
-            "the body ended before its announced length",
-        )),
-        Err(_elapsed) => Err(Problem::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "body_too_slow",
-            "the body did not arrive in time",
-        )),
+        Ok(Err(_broken)) => {
+            Err(Problem::new(Own::BodyIncomplete, "the body ended before its announced length"))
+        }
+        Err(_elapsed) => Err(Problem::new(Own::BodyTooSlow, "the body did not arrive in time")),
     }
 }
 
@@ -130,8 +125,7 @@ fn change(
         ("upsert", Condition::Present) => ("update", None),
         ("delete", Condition::Absent) => {
             return Err(Problem::new(
-                StatusCode::BAD_REQUEST,
-                "precondition_invalid",
+                Own::PreconditionInvalid,
                 "a delete of a row that must be absent does nothing",
             ));
         }
@@ -146,11 +140,7 @@ fn if_version(version: &str) -> Result<Value, Problem> {
     let number = version.parse::<i64>().ok();
     match number.filter(|number| *number > 0 && number.to_string() == version) {
         Some(number) => Ok(Value::from(number)),
-        None => Err(Problem::new(
-            StatusCode::PRECONDITION_FAILED,
-            "version_mismatch",
-            "no row ever had this ETag",
-        )),
+        None => Err(Problem::new(Unmet::VersionMismatch, "no row ever had this ETag")),
     }
 }
 

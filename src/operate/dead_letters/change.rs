@@ -1,6 +1,7 @@
 //! Discards dead letters, and takes that back.
 //!
-//! Owns: that a change is done under the lock of its key, in bounded transactions, and noted.
+//! Owns: that a change is done under the lock of its key where it matters to the key's line, in
+//! bounded transactions, and noted.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,8 @@ use crate::core::fingerprint::ledger_id;
 use crate::core::partition::PartitionId;
 use crate::operate::actions::{self, Action};
 use crate::operate::actor::Actor;
-use crate::operate::{requests, wake};
+use crate::operate::requests::{self, TRIES_MAX, is_conflict};
+use crate::operate::wake;
 use crate::settings::Settings;
 
 /// Dead letters that are changed in one transaction: their keys are held so long.
@@ -126,9 +128,16 @@ pub async fn run(
         let picked = pick(connection, order, after, id_max).await.context("read what is next")?;
         let Some(last) = picked.last() else { return Ok(done) };
         after = last.id;
-        let mut tx = connection.begin().await?;
-        let (count, keys) = change(&mut tx, order, &picked)
-            .await
+        let mut tries = 0;
+        let (mut tx, changed) = loop {
+            tries += 1;
+            let mut tx = connection.begin().await?;
+            match change(&mut tx, order, &picked).await {
+                Err(error) if tries < TRIES_MAX && is_conflict(&error) => tx.rollback().await?,
+                changed => break (tx, changed),
+            }
+        };
+        let (count, keys) = changed
             .with_context(|| format!("{} (so far: {})", order.change.label(), done.count))?;
         noted = Some(note(&mut tx, order, noted, (count, done.count + count)).await?);
         tx.commit().await.context("commit")?;
@@ -147,6 +156,8 @@ struct Picked {
     key: Option<String>,
     generation: i32,
     partition: i32,
+    /// Its key's line may change with it.
+    in_line: bool,
 }
 
 async fn pick(
@@ -156,7 +167,8 @@ async fn pick(
     id_max: i64,
 ) -> Result<Vec<Picked>, sqlx::Error> {
     let mut query: QueryBuilder<Postgres> = QueryBuilder::new(
-        "select d.id, d.entity, d.key, d.generation, d.partition
+        "select d.id, d.entity, d.key, d.generation, d.partition,
+                d.state in ('parked', 'waiting') or d.stops as in_line
            from keylane.dead_letters d
           where d.state = any(",
     );
@@ -174,7 +186,7 @@ async fn change(
     picked: &[Picked],
 ) -> Result<(i64, Vec<String>), sqlx::Error> {
     let mut keys: BTreeMap<(&str, &str), PartitionId> = BTreeMap::new();
-    for one in picked {
+    for one in picked.iter().filter(|one| one.in_line) {
         if let (Some(entity), Some(key)) = (&one.entity, &one.key) {
             let Picked { generation, partition, .. } = *one;
             keys.insert((entity, key), PartitionId { generation, partition });
@@ -204,6 +216,10 @@ struct Changed {
     was: String,
 }
 
+/// Where no key is held, a letter that came into a line meanwhile is left alone.
+///
+/// A write that came again once the ledger had forgotten it has another dead letter: of these only
+/// one is ever open.
 async fn update(
     connection: &mut PgConnection,
     order: Order<'_>,
@@ -213,6 +229,13 @@ async fn update(
         with held as (
             select d.id, d.state from keylane.dead_letters d
              where d.id = any($1) and d.state = any($2)
+               and (d.id = any($6) or d.state in ('dead', 'discarded') and not d.stops)
+               and ($3 <> 'dead' or not exists (
+                   select from keylane.dead_letters o
+                    where o.entity = d.entity and o.key = d.key and o.write_id = d.write_id
+                      and o.fingerprint = d.fingerprint and o.id <> d.id
+                      and (o.state in ('dead', 'parked', 'waiting', 'replaying')
+                           or o.state = 'discarded' and o.id > d.id)))
              order by d.id
                for update)
         update keylane.dead_letters d
@@ -227,6 +250,7 @@ async fn update(
         .bind(order.change.to())
         .bind(order.actor.name())
         .bind(order.because)
+        .bind(picked.iter().filter(|one| one.in_line).map(|one| one.id).collect::<Vec<_>>())
         .fetch_all(connection)
         .await
 }

@@ -6,11 +6,7 @@ use serde_json::Value;
 use sqlx::{Connection, FromRow, PgConnection};
 
 use super::skipped;
-use crate::core::failure::Failure;
-use crate::postgres::{Blame, failure};
-
-/// How often a portion is tried while others hold the same keys in another order.
-const TRIES_MAX: u32 = 5;
+use crate::operate::requests::{TRIES_MAX, is_conflict};
 
 /// What became of a portion.
 #[derive(Debug, Default)]
@@ -55,10 +51,6 @@ pub(super) async fn request(
             ended => return ended,
         }
     }
-}
-
-fn is_conflict(error: &sqlx::Error) -> bool {
-    matches!(failure(error, Blame::Nobody), Failure::Conflict(_))
 }
 
 async fn try_request(

@@ -60,22 +60,27 @@ pub(super) async fn collect(
     replay: i64,
     highest: i64,
 ) -> Result<Vec<Decided>, sqlx::Error> {
+    // No join of the set with itself: of a new replay the server has no statistics, and would
+    // compare each of its letters with each that was asked for.
     const SQL: &str = "
         update keylane.replay_letters r
            set state = 'done',
-               result = case
-                   when d.id is null then '{\"outcome\": \"gone\"}'::jsonb
-                   when d.state = 'resolved' then coalesce(d.result, '{\"outcome\": \"applied\"}')
-                   when d.state = 'dead' then
-                       jsonb_build_object('outcome', 'rejected', 'reason', d.reason,
-                                          'detail', d.detail)
-                   else jsonb_build_object('outcome', d.state) end
-          from keylane.replay_letters asked
-          left join keylane.dead_letters d on d.id = asked.dead_letter
-         where asked.replay = $1 and asked.state = 'requested' and asked.dead_letter <= $2
-           and coalesce(d.state, 'gone') not in ('replaying', 'parked', 'waiting')
-           and r.replay = asked.replay and r.dead_letter = asked.dead_letter
-        returning coalesce(d.state, 'gone') <> 'resolved' as dead, r.result ->> 'reason' as reason";
+               result = coalesce((
+                   select case d.state
+                       when 'resolved' then coalesce(d.result, '{\"outcome\": \"applied\"}')
+                       when 'dead' then
+                           jsonb_build_object('outcome', 'rejected', 'reason', d.reason,
+                                              'detail', d.detail)
+                       else jsonb_build_object('outcome', d.state) end
+                     from keylane.dead_letters d where d.id = r.dead_letter),
+                   '{\"outcome\": \"gone\"}')
+         where r.replay = $1 and r.state = 'requested' and r.dead_letter <= $2
+           and not exists (select from keylane.dead_letters d
+                            where d.id = r.dead_letter
+                              and d.state in ('replaying', 'parked', 'waiting'))
+        returning (select d.state from keylane.dead_letters d where d.id = r.dead_letter)
+                      is distinct from 'resolved' as dead,
+                  r.result ->> 'reason' as reason";
     sqlx::query_as(SQL).bind(replay).bind(highest).fetch_all(connection).await
 }
 

@@ -2,12 +2,17 @@
 
 use std::fs;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
 
 use super::Scene;
 use super::servers::blocking;
+
+/// How often it is looked whether a command has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// The commands of one scene.
 pub(crate) struct Cli {
@@ -76,6 +81,18 @@ impl Running {
         let pid = self.0.as_ref().unwrap().id().to_string();
         let sent = Command::new("kill").args([&format!("-{signal}"), &pid]).status().unwrap();
         assert!(sent.success(), "SIG{signal} did not reach the command");
+    }
+
+    /// Waits for its end, for so long; whether it came.
+    pub(crate) async fn ends_within(&mut self, life: Duration) -> bool {
+        let end = Instant::now() + life;
+        while Instant::now() < end {
+            if self.0.as_mut().unwrap().try_wait().unwrap().is_some() {
+                return true;
+            }
+            sleep(LOOK_EVERY).await;
+        }
+        false
     }
 
     /// Waits for its end.

@@ -7,6 +7,7 @@ pub(crate) mod entities;
 pub(crate) mod http;
 pub(crate) mod load;
 mod operator;
+pub(crate) mod peer;
 mod process;
 pub(crate) mod raw;
 pub(crate) mod scene;

@@ -8,8 +8,8 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use axum::body::{BodyDataStream, Bytes};
+use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, StatusCode};
 use futures_util::StreamExt;
 
 use crate::core::message::{Message, Properties};
@@ -41,8 +41,7 @@ impl Form {
             "application/x-ndjson" | "application/ndjson" | "application/jsonl" => Ok(Self::Lines),
             "application/json" => Ok(Self::Array),
             _ => Err(Problem::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "unsupported_media_type",
+                Reason::UnsupportedMediaType,
                 "send application/x-ndjson, one item a line, or application/json, an array",
             )),
         }

@@ -7,24 +7,26 @@
 mod items;
 
 use std::collections::HashSet;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue};
 use axum::response::Response;
 use futures_util::StreamExt;
 use futures_util::stream::{FuturesOrdered, Stream};
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::OwnedSemaphorePermit;
 use utoipa::ToSchema;
 
 use crate::core::outcome::Rejection;
 use crate::core::write::Identity;
 use crate::ingress::Ingress;
 use crate::ingress::broker::Line;
+use crate::ingress::code::Own;
 use crate::ingress::headers::preferences;
 use crate::ingress::problem::Problem;
 use crate::ingress::submit::{Refusal, Unconfirmed};
@@ -32,9 +34,6 @@ use crate::wire::OutcomeBody;
 
 use super::Call;
 use items::{Form, Item, Items};
-
-/// Results that wait for a slow reader; beyond it nothing more is read or published.
-const RESULTS_MAX: usize = 64;
 
 /// What became of one item.
 #[derive(Debug, Clone, Serialize)]
@@ -48,16 +47,21 @@ pub(super) enum ItemResult {
 
 /// An item without an outcome.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub(super) struct NoOutcome {
+pub(in crate::ingress) struct NoOutcome {
     pub entity: Option<String>,
     pub key: Option<String>,
     pub write_id: Option<String>,
     /// `pending`: accepted, ask `/v1/writes/{entity}/{write_id}` · `rejected`: never accepted ·
     /// `not_accepted`: send it again · `not_sent`: an earlier item of its key was not accepted.
+    #[schema(schema_with = labels)]
     pub outcome: &'static str,
     pub reason: Option<String>,
     pub detail: Option<String>,
     pub pointer: Option<String>,
+}
+
+fn labels() -> utoipa::openapi::Object {
+    crate::wire::schemas::labels(["pending", "rejected", "not_accepted", "not_sent"])
 }
 
 /// What is known of an item when its turn to answer comes.
@@ -84,13 +88,17 @@ pub(super) async fn writes(
         None => most,
     };
     let items = Items::new(body.into_data_stream(), form, ingress.body_bytes_max(), http);
-    let (results, answered) = mpsc::channel(RESULTS_MAX);
-    let run = Run { ingress, wait, results, keys: Arc::default(), line: None };
-    tokio::spawn(async move {
-        let _in_hand = in_hand;
-        run.all(items).await;
-    });
-    let mut response = Response::new(Body::from_stream(framed(answered, form)));
+    let run = Run {
+        wait,
+        items,
+        open: true,
+        turns: FuturesOrdered::new(),
+        keys: Arc::default(),
+        line: None,
+        ingress: Arc::clone(&ingress),
+        _in_hand: in_hand,
+    };
+    let mut response = Response::new(Body::from_stream(framed(run, form)));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media));
     Ok(response)
 }
@@ -106,32 +114,24 @@ fn acceptable(headers: &HeaderMap, form: Form) -> Result<&'static str, Problem> 
         return Ok(media);
     }
     let detail = format!("the answer comes in the form of the request, {media}");
-    Err(Problem::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", detail))
+    Err(Problem::new(Own::NotAcceptable, detail))
 }
 
-/// Results as lines, or as an array.
-fn framed(
-    answered: mpsc::Receiver<ItemResult>,
-    form: Form,
-) -> impl Stream<Item = Result<Bytes, std::convert::Infallible>> {
-    let state = (answered, 0_usize, false);
-    futures_util::stream::unfold(state, move |(mut answered, count, ended)| async move {
-        if ended {
-            return None;
-        }
+/// Results as lines, or as an array. Whoever reads them drives the request: with a reader that is
+/// slow nothing more is read or published, and with one that is gone nothing is held.
+fn framed(run: Run, form: Form) -> impl Stream<Item = Result<Bytes, std::convert::Infallible>> {
+    let state = Some((run, 0_usize));
+    futures_util::stream::unfold(state, move |state| async move {
+        let (mut run, count) = state?;
         let mut text = Vec::new();
-        match answered.recv().await {
-            Some(result) => {
-                text.extend_from_slice(form.before(count));
-                serde_json::to_writer(&mut text, &result).unwrap_or_default();
-                text.extend_from_slice(form.after());
-                Some((Ok(Bytes::from(text)), (answered, count + 1, false)))
-            }
-            None => {
-                text.extend_from_slice(form.end(count));
-                Some((Ok(Bytes::from(text)), (answered, count, true)))
-            }
+        if let Some(result) = run.next().await {
+            text.extend_from_slice(form.before(count));
+            serde_json::to_writer(&mut text, &result).unwrap_or_default();
+            text.extend_from_slice(form.after());
+            return Some((Ok(Bytes::from(text)), Some((run, count + 1))));
         }
+        text.extend_from_slice(form.end(count));
+        Some((Ok(Bytes::from(text)), None))
     })
 }
 
@@ -139,10 +139,15 @@ fn framed(
 struct Run {
     ingress: Arc<Ingress>,
     wait: Duration,
-    results: mpsc::Sender<ItemResult>,
+    items: Items,
+    /// More items may come.
+    open: bool,
+    /// In the order sent.
+    turns: FuturesOrdered<Pin<Box<dyn Future<Output = ItemResult> + Send>>>,
     keys: Arc<Keys>,
     /// Where the item before was published.
     line: Option<Arc<Line>>,
+    _in_hand: OwnedSemaphorePermit,
 }
 
 /// What the items of a request know of each other. Told at once, and not only when an item's turn
@@ -168,29 +173,24 @@ impl Keys {
 }
 
 impl Run {
-    async fn all(mut self, mut items: Items) {
+    /// The next result, in the order sent.
+    async fn next(&mut self) -> Option<ItemResult> {
         let window = self.ingress.settings.http.bulk_window.get();
-        let mut turns = FuturesOrdered::new();
-        let mut open = true;
-        while open || !turns.is_empty() {
+        while self.open || !self.turns.is_empty() {
             tokio::select! {
                 biased;
-                Some(result) = turns.next(), if !turns.is_empty() => {
-                    // A caller that is gone gets nothing; what is accepted stays so.
-                    if self.results.send(result).await.is_err() {
-                        return;
-                    }
-                }
-                item = items.next(), if open && turns.len() < window => match item {
+                Some(result) = self.turns.next(), if !self.turns.is_empty() => return Some(result),
+                item = self.items.next(), if self.open && self.turns.len() < window => match item {
                     Some(item) => {
                         let turn = self.begin(item).await;
                         let (ingress, keys) = (Arc::clone(&self.ingress), Arc::clone(&self.keys));
-                        turns.push_back(finish(ingress, keys, turn, self.wait));
+                        self.turns.push_back(Box::pin(finish(ingress, keys, turn, self.wait)));
                     }
-                    None => open = false,
+                    None => self.open = false,
                 },
             }
         }
+        None
     }
 
     /// Takes an item as far as the channel; the order of these calls is the order of acceptance.
