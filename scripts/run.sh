@@ -83,7 +83,7 @@ use_servers {lock}<&-
 sql -f $example/tables.sql
 export KEYLANE__TELEMETRY__FORMAT=text # people read this log
 : >"$state/worker.log"
-start_worker {lock}<&-
+role=run start_worker {lock}<&-
 
 known=$(writes_with_outcome)
 "$keylane" publish $example/writes.ndjson
@@ -98,11 +98,13 @@ show_outcomes
 
 write_env
 cat <<EOF
-Ready. Health and metrics: http://$http/readyz http://$http/metrics   In another terminal:
+Ready. Health, metrics, API: http://$http/readyz http://$http/metrics http://$http/openapi.json   In another terminal:
 
   source ${state#"$project"/}/env
   echo '{"entity":"customer","change":"increment","key":"CUST-4892","id":"try-1","body":{"balance":5}}' | keylane publish -
   keylane key show customer CUST-4892
+  curl -X PATCH -H 'Idempotency-Key: "try-2"' -d '{"name":"Ada"}' http://$http/v1/customer/CUST-4892
+  KEYLANE_URL=http://$http python3 examples/http/shop.py CUST-1
   keylane dead-letters list
 
 The worker's log follows; Ctrl-C stops everything.

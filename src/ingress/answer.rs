@@ -91,9 +91,8 @@ fn pending_labels() -> utoipa::openapi::Object {
 
 fn pending(entity: &str, write_id: &str, parked: Option<&OutcomeBody>) -> Response {
     let location = status_path(entity, write_id);
-    let body = match parked {
-        Some(parked) => body(parked),
-        None => {
+    let body = parked.map_or_else(
+        || {
             let pending = Pending {
                 entity: entity.to_owned(),
                 write_id: write_id.to_owned(),
@@ -101,8 +100,9 @@ fn pending(entity: &str, write_id: &str, parked: Option<&OutcomeBody>) -> Respon
                 location: location.clone(),
             };
             serde_json::to_vec(&pending).unwrap_or_default()
-        }
-    };
+        },
+        body,
+    );
     let mut response = json(StatusCode::ACCEPTED, body);
     insert(response.headers_mut(), LOCATION, &location);
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(ASK_AGAIN_S));

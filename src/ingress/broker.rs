@@ -128,9 +128,10 @@ async fn hand_out(mut replies: Replies, waiters: &Waiters) {
     while let Some(answer) = replies.next().await {
         let number = answer.correlation_id.parse::<u64>();
         let outcome = serde_json::from_slice::<OutcomeBody>(&answer.body);
-        match (number, outcome) {
-            (Ok(number), Ok(outcome)) => waiters.answer(number, outcome),
-            _ => warn!("An answer that is none of a worker's was left unread"),
+        if let (Ok(number), Ok(outcome)) = (number, outcome) {
+            waiters.answer(number, outcome);
+        } else {
+            warn!("An answer that is none of a worker's was left unread");
         }
     }
 }

@@ -106,7 +106,7 @@ impl Ingress {
             answered.cancel();
             closed.cancel();
         };
-        let (_, watched, (), ()) = tokio::join!(
+        let ((), watched, (), ()) = tokio::join!(
             draining,
             self.tokens.watch(closed.clone()),
             self.broker.run(&self.settings, &self.waiters, closed.clone()),

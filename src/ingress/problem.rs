@@ -112,7 +112,7 @@ impl Problem {
             (None, Some(unmet)) => Code::from(unmet),
             (None, None) => Code::from(Own::Internal),
         };
-        let detail = outcome.detail.clone().unwrap_or_else(|| title(code.label()));
+        let detail = outcome.detail.clone().unwrap_or_else(|| in_words(code, outcome.version));
         let mut problem = Self::new(code, detail.clone());
         problem.write_id.clone_from(&outcome.write_id);
         problem.errors = faults(outcome.pointer.as_deref(), &detail);
@@ -131,6 +131,21 @@ impl Problem {
 fn faults(pointer: Option<&str>, detail: &str) -> Vec<Fault> {
     let fault = |pointer: &str| Fault { pointer: pointer.to_owned(), detail: detail.to_owned() };
     pointer.map(fault).into_iter().collect()
+}
+
+/// What an unmet condition says of the row.
+fn in_words(code: Code, version: Option<i64>) -> String {
+    match (code, version) {
+        (Code::Unmet(Unmet::VersionMismatch), Some(version)) => {
+            format!("the row is at version {version}")
+        }
+        (Code::Unmet(Unmet::OlderThanRow), _) => "the row has seen a newer write".to_owned(),
+        (Code::Unmet(Unmet::AlreadyExists), _) => "the row is there already".to_owned(),
+        (Code::Unmet(Unmet::VersionMismatch | Unmet::NotFound), _) => {
+            "there is no row with this key".to_owned()
+        }
+        _ => title(code.label()),
+    }
 }
 
 /// A code in words.

@@ -145,7 +145,9 @@ impl Ingress {
         match slot.publish_as_it_is(&self.exchange, message) {
             Ok(confirm) => Ok(Unconfirmed { identity, place, confirm, lost: line.lost.clone() }),
             Err(error) => {
-                place.iter().for_each(|place| self.waiters.forget(place.number));
+                if let Some(place) = &place {
+                    self.waiters.forget(place.number);
+                }
                 Err(Refusal::NotAccepted(error.to_string()))
             }
         }
@@ -170,7 +172,9 @@ impl Ingress {
             Confirmed::Silent { within } => not_confirmed(within),
             Confirmed::Lost(error) => error.to_string(),
         };
-        place.iter().for_each(|place| self.waiters.forget(place.number));
+        if let Some(place) = &place {
+            self.waiters.forget(place.number);
+        }
         Err(Refusal::NotAccepted(why))
     }
 

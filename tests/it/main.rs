@@ -17,6 +17,7 @@ mod catalogue;
 mod changes;
 mod dead_letters;
 mod dead_letters_changed;
+mod http_examples;
 mod http_secrets;
 mod http_server;
 mod ingress;

@@ -17,7 +17,7 @@ async fn send(tool: &'static str, script: &str, url: &str, arguments: &[&str]) -
     blocking(move || command.output().unwrap()).await
 }
 
-fn is_there(tool: &str) -> bool {
+pub(crate) fn is_there(tool: &str) -> bool {
     let version = Command::new(tool).arg("--version").stdout(Stdio::null()).status();
     version.is_ok_and(|status| status.success())
 }

@@ -20,6 +20,8 @@ use axum::http::{HeaderMap, Method};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 
+use crate::http::TraceContext;
+
 use super::Ingress;
 use super::auth::{Denied, Scope};
 use super::code::Own;
@@ -55,6 +57,8 @@ pub(super) struct Call<'a> {
     pub ingress: &'a Ingress,
     pub method: Method,
     pub headers: HeaderMap,
+    /// Goes on with the message.
+    pub trace: Option<TraceContext>,
     /// The decoded segments behind `/v1/`.
     pub segments: Vec<String>,
 }
@@ -65,7 +69,8 @@ async fn call(
     OriginalUri(uri): OriginalUri,
     request: Request,
 ) -> Response {
-    let trace_id = request.extensions().get::<TraceId>().map(|trace| trace.0.clone());
+    let trace = request.extensions().get::<TraceContext>();
+    let trace_id = trace.map(|trace| trace.trace_id().to_owned());
     let answered = answer(&ingress, peer, uri.path(), request).await;
     answered.unwrap_or_else(|mut problem| {
         problem.trace_id = trace_id;
@@ -73,10 +78,6 @@ async fn call(
         problem.into_response()
     })
 }
-
-/// The trace of a request.
-#[derive(Debug, Clone)]
-pub(super) struct TraceId(pub String);
 
 async fn answer(
     ingress: &Arc<Ingress>,
@@ -94,6 +95,7 @@ async fn answer(
             ingress,
             method: parts.method.clone(),
             headers: parts.headers.clone(),
+            trace: parts.extensions.get::<TraceContext>().cloned(),
             segments: segments.clone(),
         })
     };

@@ -6,12 +6,12 @@ use axum::body::Body;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, Method};
 use axum::response::Response;
-use http_body_util::{BodyExt, Limited};
 use serde_json::Value;
 
 use crate::core::entity::Entity;
 use crate::core::message::{Message, Properties};
 use crate::core::outcome::{Reason, Rejection, Unmet};
+use crate::http::{BodyError, TraceContext, read_body};
 use crate::ingress::answer;
 use crate::ingress::code::Own;
 use crate::ingress::headers::{
@@ -49,8 +49,13 @@ pub(super) async fn write(call: &Call<'_>, body: Body) -> Result<Response, Probl
     let key = key.map_err(|rejection| named(Problem::rejected(&rejection)))?;
     let (change, if_version) = change(&call.method, parts.is_empty(), &condition).map_err(named)?;
     let preferences = preferences(&call.headers);
-    let properties =
+    let mut properties =
         properties(&call.headers, entity, &write_id, change, if_version).map_err(named)?;
+    if let Some(TraceContext { traceparent, tracestate }) = call.trace.clone() {
+        let headers = &mut properties.headers;
+        headers.insert("traceparent".to_owned(), traceparent.into());
+        headers.extend(tracestate.map(|state| ("tracestate".to_owned(), state.into())));
+    }
     let message = Message { routing_key: key, properties, body };
 
     let sent = ingress.submit(message).await.map_err(|why| named(Problem::refused(&why)))?;
@@ -93,18 +98,15 @@ async fn row(
 async fn bounded(call: &Call<'_>, body: Body) -> Result<Vec<u8>, Problem> {
     let most = call.ingress.body_bytes_max();
     let pause = Duration::from_millis(call.ingress.settings.http.body_timeout_ms.get().into());
-    let collected = tokio::time::timeout(pause, Limited::new(body, most).collect()).await;
-    match collected {
-        Ok(Ok(collected)) => Ok(collected.to_bytes().to_vec()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+    let read = read_body(body, most, pause).await.map_err(|error| match error {
+        BodyError::TooLarge => {
             let detail = format!("the body has more than {most} bytes");
-            Err(Problem::rejected(&Rejection::new(Reason::BodyTooLarge, detail)))
+            Problem::rejected(&Rejection::new(Reason::BodyTooLarge, detail))
         }
-        Ok(Err(_broken)) => {
-            Err(Problem::new(Own::BodyIncomplete, "the body ended before its announced length"))
-        }
-        Err(_elapsed) => Err(Problem::new(Own::BodyTooSlow, "the body did not arrive in time")),
-    }
+        BodyError::TooSlow => Problem::new(Own::BodyTooSlow, error.to_string()),
+        BodyError::Broken => Problem::new(Own::BodyIncomplete, error.to_string()),
+    })?;
+    Ok(read.into())
 }
 
 /// Which change it is, and its `if-version`.
@@ -178,11 +180,6 @@ fn properties(
         Some(Err(_)) => {
             let rejection = Rejection::new(Reason::TypeMismatch, "Occurred-At is no RFC 3339 time");
             return Err(Problem::rejected(&rejection));
-        }
-    }
-    for name in ["traceparent", "tracestate"] {
-        if let Some(Ok(value)) = headers.get(name).map(|value| value.to_str()) {
-            properties.headers.insert(name.to_owned(), Value::from(value));
         }
     }
     Ok(properties)

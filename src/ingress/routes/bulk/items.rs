@@ -170,6 +170,28 @@ enum Cut {
     More,
 }
 
+/// Where in an array the text so far ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Before its bracket.
+    Before,
+    /// Where an item may begin.
+    Item,
+    /// Behind an item.
+    Behind,
+    /// Behind the closing bracket.
+    Closed,
+}
+
+/// Where in an item the text so far ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Within {
+    Plain,
+    Text,
+    /// Behind a backslash in a text.
+    Escape,
+}
+
 /// Cuts items out of text that comes in pieces.
 struct Cutter {
     form: Form,
@@ -178,13 +200,9 @@ struct Cutter {
     /// How much of `text` was looked at.
     at: usize,
     depth: usize,
-    in_string: bool,
-    escaped: bool,
-    /// Of an array: its bracket was seen; it was closed.
-    opened: bool,
-    closed: bool,
-    /// Of an array: an item must come, or a comma.
-    after_item: bool,
+    place: Place,
+    within: Within,
+    /// Nothing more is added.
     whole: bool,
     /// The rest of a line that is too long.
     skips: bool,
@@ -192,18 +210,15 @@ struct Cutter {
 }
 
 impl Cutter {
-    fn new(form: Form, bytes_max: usize) -> Self {
+    const fn new(form: Form, bytes_max: usize) -> Self {
         Self {
             form,
             bytes_max,
             text: Vec::new(),
             at: 0,
             depth: 0,
-            in_string: false,
-            escaped: false,
-            opened: false,
-            closed: false,
-            after_item: false,
+            place: Place::Before,
+            within: Within::Plain,
             whole: false,
             skips: false,
             over: false,
@@ -295,35 +310,22 @@ impl Cutter {
     fn element(&mut self) -> Cut {
         while let Some(byte) = self.text.get(self.at).copied() {
             if self.depth == 0 {
-                match byte {
-                    byte if byte.is_ascii_whitespace() => {}
-                    _ if self.closed => return self.over(Some("there is text behind the array")),
-                    b'[' if !self.opened => self.opened = true,
-                    _ if !self.opened => return self.over(Some("the body is no JSON array")),
-                    b']' => self.closed = true,
-                    b',' if self.after_item => self.after_item = false,
-                    b'{' if !self.after_item => {
+                match (self.place, byte) {
+                    (_, byte) if byte.is_ascii_whitespace() => {}
+                    (Place::Closed, _) => return self.over(Some("there is text behind the array")),
+                    (Place::Before, b'[') | (Place::Behind, b',') => self.place = Place::Item,
+                    (Place::Before, _) => return self.over(Some("the body is no JSON array")),
+                    (Place::Item | Place::Behind, b']') => self.place = Place::Closed,
+                    (Place::Item, b'{') => {
                         drop(self.take(self.at));
                         self.depth = 1;
                     }
                     _ => return self.over(Some("an array of objects is expected")),
                 }
-            } else if self.in_string {
-                match byte {
-                    _ if self.escaped => self.escaped = false,
-                    b'\\' => self.escaped = true,
-                    b'"' => self.in_string = false,
-                    _ => {}
-                }
             } else {
-                match byte {
-                    b'"' => self.in_string = true,
-                    b'{' | b'[' => self.depth += 1,
-                    b'}' | b']' => self.depth -= 1,
-                    _ => {}
-                }
+                self.pass(byte);
                 if self.depth == 0 {
-                    self.after_item = true;
+                    self.place = Place::Behind;
                     let item = self.take(self.at + 1);
                     return self.bounded(item);
                 }
@@ -333,10 +335,23 @@ impl Cutter {
                 return self.over(Some("an item is longer than one item may be"));
             }
         }
-        match (self.whole, self.closed) {
+        match (self.whole, self.place) {
             (false, _) => Cut::More,
-            (true, true) => self.over(None),
-            (true, false) => self.over(Some("the body ends before its array does")),
+            (true, Place::Closed) => self.over(None),
+            (true, _) => self.over(Some("the body ends before its array does")),
+        }
+    }
+
+    /// One byte of an item.
+    fn pass(&mut self, byte: u8) {
+        match (self.within, byte) {
+            (Within::Escape, _) => self.within = Within::Text,
+            (Within::Text, b'\\') => self.within = Within::Escape,
+            (Within::Text, b'"') => self.within = Within::Plain,
+            (Within::Plain, b'"') => self.within = Within::Text,
+            (Within::Plain, b'{' | b'[') => self.depth += 1,
+            (Within::Plain, b'}' | b']') => self.depth -= 1,
+            _ => {}
         }
     }
 }
