@@ -193,7 +193,8 @@ impl Open {
         loop {
             if let Some((line, rest)) = self.text.split_once('\n') {
                 let result = serde_json::from_str(line).unwrap();
-                self.text = rest.to_owned();
+                let rest = rest.to_owned();
+                self.text = rest;
                 return result;
             }
             let frame =

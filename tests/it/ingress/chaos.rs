@@ -114,7 +114,9 @@ impl<'a> Caller<'a> {
                 let (mut one, mut other) = (self.street.client(0), self.street.client(1));
                 let (first, second) =
                     tokio::join!(one.try_send(call.clone()), other.try_send(call));
-                second.iter().for_each(|answer| self.street.note(id, answer));
+                if let Ok(answer) = &second {
+                    self.street.note(id, answer);
+                }
                 first
             }
             _ => self.client.try_send(call).await,
