@@ -4,6 +4,7 @@
 #   servers.sh restart-rabbit|kill-rabbit|restart-postgres|kill-postgres DIR     same data, same ports
 #   servers.sh stop-rabbit|stop-postgres DIR     until the next restart
 #   servers.sh block-rabbit|unblock-rabbit DIR   an alarm that stops all publishing, and its end
+#   servers.sh cut-rabbit DIR                    all its connections are closed
 # KEYLANE_BROKER=3 (what the machine has installed) or 4 (see rabbitmq4.sh), settled at the first start of a folder;
 # KEYLANE_KHEPRI=1 moves a broker 4 to its new metadata store.
 set -euo pipefail
@@ -11,7 +12,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$here/lib.sh"
 
 usage() {
-  sed -n '3,6s/^# *//p' "${BASH_SOURCE[0]}" >&2
+  sed -n '3,7s/^# *//p' "${BASH_SOURCE[0]}" >&2
   exit 2
 }
 
@@ -282,6 +283,7 @@ case $command in
   stop-rabbit) stop_rabbit TERM ;;
   stop-postgres) stop_postgres INT ;;
   block-rabbit) "${in_broker[@]}" rabbitmqctl -q set_vm_memory_high_watermark 0.0001 >&2 ;;
+  cut-rabbit) "${in_broker[@]}" rabbitmqctl -q close_all_connections cut >&2 ;;
   unblock-rabbit) "${in_broker[@]}" rabbitmqctl -q set_vm_memory_high_watermark absolute 2GB >&2 ;;
   restart-rabbit) stop_rabbit TERM && start_rabbit ;;
   kill-rabbit) stop_rabbit KILL && start_rabbit ;;

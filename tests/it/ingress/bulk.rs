@@ -193,7 +193,8 @@ impl Open {
         loop {
             if let Some((line, rest)) = self.text.split_once('\n') {
                 let result = serde_json::from_str(line).unwrap();
-                self.text = rest.to_owned();
+                let rest = rest.to_owned();
+                self.text = rest;
                 return result;
             }
             let frame =
@@ -260,9 +261,10 @@ async fn after_an_item_that_was_not_accepted_no_later_one_of_its_key_is_sent() {
         found.push(result(&open.next().await));
     }
     open.end().await;
-    let (a, c) = ("applied created 1", "applied created 1");
-    let a = if found[0].ends_with("again") { "applied created 1 again" } else { a };
-    assert_eq!(found, [a, "not_accepted", "not_sent", "not_sent", c]);
+    // Where the answer was lost with the connection, the ledger told it.
+    let found: Vec<&str> = found.iter().map(|it| it.trim_end_matches(" again")).collect();
+    let applied = "applied created 1";
+    assert_eq!(found, [applied, "not_accepted", "not_sent", "not_sent", applied]);
     // The whole again, from the start: now everything is applied, once.
     let mut open = Open::on(stage.ingress.port).await;
     for (key, id) in [("A", "1"), ("B", "2"), ("B", "3"), ("B", "4"), ("C", "5")] {

@@ -7,6 +7,7 @@ mod calls;
 mod chaos;
 mod integration;
 mod keys;
+mod leaks;
 mod limits;
 mod outages;
 mod refused;

@@ -87,7 +87,7 @@ async fn a_write_whose_answer_was_lost_is_told_its_outcome_when_it_is_sent_again
     // Sent again before its outcome is known: it is published twice, and applied once.
     let (again, ()) =
         tokio::join!(async { Client::new(stage.ingress.port).send(call()).await }, async {
-            stage.worker.signal("CONT")
+            stage.worker.signal("CONT");
         });
     assert_eq!(again.json()["version"], 2, "{again:?}");
     let third = stage.send(call()).await;

@@ -92,7 +92,7 @@ impl OwnServers {
     }
 
     /// `restart-`, `kill-` or `stop-` and `rabbit` or `postgres`; `block-rabbit` and `unblock-rabbit`,
-    /// an alarm and its end. It is done when this returns.
+    /// an alarm and its end; `cut-rabbit`, the end of all connections. It is done when this returns.
     pub(crate) async fn run(&self, command: &'static str) {
         let path = self.dir.0.path().to_owned();
         blocking(move || script(command, &path)).await;
