@@ -42,9 +42,8 @@ pub struct OutcomeBody {
     /// The same in words.
     #[schema(required)]
     pub detail: Option<String>,
-    /// JSON pointer (RFC 6901) to the member of the body to blame.
-    #[serde(default)]
-    #[schema(required)]
+    /// JSON pointer (RFC 6901) to the member of the body to blame; left out where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pointer: Option<String>,
     /// RFC 3339, in microseconds.
     #[schema(format = DateTime, example = "2026-11-21T02:00:00.123456Z")]
