@@ -99,7 +99,7 @@ impl Publisher {
         Ok(Self::on(connection, channel, options))
     }
 
-    /// The same, with the answers to what is published with [`REPLY_TO`]: the broker sends them to
+    /// The same, with the answers to what is published with [`super::replies::REPLY_TO`]: the broker sends them to
     /// the very channel on which was asked.
     pub async fn open_with_replies(
         connection: Connection,
