@@ -26,7 +26,8 @@ impl Database {
 
     /// Empties what the last contender wrote, and lets the server finish with it.
     pub(crate) async fn clear(&self) -> anyhow::Result<()> {
-        let emptying = "truncate public.customers, keylane.ledger, keylane.dead_letters";
+        let emptying = "truncate public.customers, keylane.ledger, keylane.dead_letters, \
+                        keylane.dead_letter_revisions";
         raw_sql(emptying).execute(&self.pool).await.context("empty the tables")?;
         raw_sql("checkpoint").execute(&self.admin).await.context("checkpoint")?;
         Ok(())

@@ -25,7 +25,7 @@ const REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
 /// From the time at which a message was due to its outcome.
 pub(crate) struct Latencies {
-    sorted: Vec<Duration>,
+    pub(crate) sorted: Vec<Duration>,
 }
 
 impl Latencies {

@@ -3,10 +3,11 @@
 //!
 //! Rates of a shared machine are worth little, their ratios within a run are.
 //! MESSAGES sets the number of messages; ONLY names the parts to run:
-//! null,naive,clients,uniform,hot,counters,latency.
+//! null,naive,clients,uniform,hot,counters,latency,http.
 
 mod broker;
 mod database;
+mod http;
 mod latency;
 mod naive;
 mod report;
@@ -115,6 +116,9 @@ impl Bench {
             let latencies = latency::measure(amqp).await?;
             report.latency = Some([500, 990, 999].map(|share| latencies.at(share)));
             worker.stop().await?;
+        }
+        if self.wants("http") {
+            report.http = http::measure(&self.site, &database).await?;
         }
         Ok(report)
     }

@@ -20,7 +20,7 @@ use crate::sample::KEYS;
 /// How long the slow ones are watched.
 const WATCHED: Duration = Duration::from_secs(8);
 
-const UPSERT: &str = "
+pub(crate) const UPSERT: &str = "
     insert into public.customers as c (external_id, name, email, tier, city, balance, active, note,
                                        version, source_updated_at)
     values ($1, $2, $3, $4, $5, $6, $7, $8, 1, now())

@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use crate::http::Asked;
+
 /// What was measured; absent where it was not asked for.
 #[derive(Default)]
 pub(crate) struct Report {
@@ -12,6 +14,7 @@ pub(crate) struct Report {
     pub(crate) runs: Vec<Run>,
     /// p50, p99 and p99.9 in milliseconds.
     pub(crate) latency: Option<[f64; 3]>,
+    pub(crate) http: Vec<Asked>,
 }
 
 /// A drained shape.
@@ -60,7 +63,26 @@ impl Report {
                 "latency at {offered}/s: p50 {p50:.1} ms, p99 {p99:.1} ms, p99.9 {p999:.1} ms"
             )?;
         }
+        self.print_http(out)?;
         self.print_aims(out)
+    }
+
+    fn print_http(&self, out: &mut impl Write) -> std::io::Result<()> {
+        if self.http.is_empty() {
+            return Ok(());
+        }
+        writeln!(
+            out,
+            "\n{:<44}{:>8}{:>12}{:>10}{:>9}{:>9}",
+            "", "callers", "answers/s", "x direct", "p50 ms", "p99 ms"
+        )?;
+        for Asked { name, callers, rate, latency: [p50, p99] } in &self.http {
+            // The first contender is the direct one, with the same numbers of callers.
+            let direct = self.http.iter().find(|asked| asked.callers == *callers);
+            let share = direct.map_or(f64::NAN, |direct| rate / direct.rate);
+            writeln!(out, "{name:<44}{callers:>8}{rate:>12.0}{share:>10.2}{p50:>9.1}{p99:>9.1}")?;
+        }
+        Ok(())
     }
 
     fn print_aims(&self, out: &mut impl Write) -> std::io::Result<()> {

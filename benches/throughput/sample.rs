@@ -90,7 +90,8 @@ impl Samples {
     }
 }
 
-fn upsert(number: u32) -> String {
+/// The body of an upsert.
+pub(crate) fn upsert(number: u32) -> String {
     format!(
         r#"{{"name":"Ada Lovelace {number}","email":"ada.{number}@example.org","tier":"gold","city":"London","balance":{number},"active":{},"note":"asked for a call back on Monday, order {number}"}}"#,
         number.is_multiple_of(2)

@@ -37,9 +37,14 @@ impl Site {
 
     /// Starts a worker.
     pub(crate) async fn start(&self) -> anyhow::Result<Worker> {
+        self.start_as("worker").await
+    }
+
+    /// Starts what serves, by its command.
+    pub(crate) async fn start_as(&self, command: &str) -> anyhow::Result<Worker> {
         let (folder, address) = self.settings().await?;
         let log = std::fs::File::create(folder.path().join("log"))?;
-        let mut command = keylane(&folder, "worker");
+        let mut command = keylane(&folder, command);
         let child = command.stdout(Stdio::null()).stderr(log).spawn();
         Ok(Worker { child: child.context("start keylane")?, address, folder })
     }
@@ -76,6 +81,11 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
+    /// Where it listens.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
     /// Waits until it has subscribed to every partition.
     pub(crate) async fn ready(&mut self) -> anyhow::Result<()> {
         self.until(
