@@ -4,10 +4,13 @@
 use std::future::Future;
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use crate::core::batch::{Item, Letter};
 use crate::core::failure::Failure;
 use crate::core::partition::{Epoch, PartitionId};
 use crate::core::plan::{CommitPlan, Loaded};
+use crate::core::roll::Passing;
 
 /// What a transaction is opened for.
 #[derive(Debug, Clone, Default)]
@@ -74,6 +77,15 @@ pub trait Store: Send + Sync {
         items: &[Item],
         plan: &CommitPlan,
     ) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// Judges the marker at the head of the lane, which has stood before it for so long, and
+    /// stores what comes of it: a transaction of its own, under the same fence.
+    fn pass(
+        &mut self,
+        partition: PartitionId,
+        marker: Uuid,
+        waited: Duration,
+    ) -> impl Future<Output = Result<Passing, Failure>> + Send;
 
     /// Ends the transaction with nothing stored.
     fn roll_back(&mut self) -> impl Future<Output = ()> + Send;

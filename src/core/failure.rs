@@ -18,6 +18,8 @@ const RETRY_DELAY_MIN: Duration = Duration::from_millis(50);
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(5);
 /// How often it is looked whether there is room again for writes that must rest.
 const ROOM_AFTER: Duration = Duration::from_secs(1);
+/// How often it is looked whether a queue has its turn.
+const TURN_AFTER: Duration = Duration::from_millis(100);
 
 /// Why a batch was not committed: one variant for each thing that can be done about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -58,6 +60,9 @@ pub enum Failure {
     /// More writes rest than may.
     #[error("too many writes rest: {0}")]
     ParkFull(String),
+    /// Nobody has applied it yet, and it is not the turn of this queue.
+    #[error("not the turn of this queue: {0}")]
+    NotOurTurn(String),
     /// Nobody foresaw it. No write is at fault.
     #[error("an error that nobody foresaw: {0}")]
     Unforeseen(String),
@@ -83,7 +88,7 @@ impl Failure {
     pub const LOCKED: &'static str = "locked";
 
     /// The labels of those that are tried again.
-    pub const CAUSES: [&'static str; 9] = [
+    pub const CAUSES: [&'static str; 10] = [
         "connection_lost",
         "unavailable",
         Self::LOCKED,
@@ -92,6 +97,7 @@ impl Failure {
         "rows_differ",
         "ledger_differs",
         "park_full",
+        "not_our_turn",
         "unforeseen",
     ];
 
@@ -110,6 +116,7 @@ impl Failure {
             Self::Refused(_) => "refused",
             Self::MissingParent(_) => "missing_parent",
             Self::ParkFull(_) => "park_full",
+            Self::NotOurTurn(_) => "not_our_turn",
             Self::Unforeseen(_) => "unforeseen",
         }
     }
@@ -124,6 +131,7 @@ impl Failure {
             // The first try waits for the lock, the second finds out whose writes it is about.
             Self::Locked(_) if attempt < 2 => retry,
             Self::ParkFull(_) if alone => Verdict::Retry { after: ROOM_AFTER, halt: false },
+            Self::NotOurTurn(_) if alone => Verdict::Retry { after: TURN_AFTER, halt: false },
             Self::Conflict(_) if attempt < DEADLOCKS_MAX || alone => retry,
             Self::LedgerDiffers if attempt < REPLANS_MAX || alone => retry,
             Self::RowsDiffer(_) if attempt < REPLANS_MAX => retry,
@@ -141,6 +149,7 @@ impl Failure {
             | Self::Locked(_)
             | Self::MissingParent(_)
             | Self::ParkFull(_)
+            | Self::NotOurTurn(_)
             | Self::LedgerDiffers
             | Self::RowsDiffer(_)
             | Self::TooMuch(_)
@@ -174,6 +183,7 @@ mod tests {
             Failure::Refused(String::new()),
             Failure::MissingParent(String::new()),
             Failure::ParkFull(String::new()),
+            Failure::NotOurTurn(String::new()),
             Failure::Unforeseen(String::new()),
         ];
         for failure in &failures {

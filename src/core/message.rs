@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use uuid::Uuid;
 
 /// Begins what stands in place of a text of the sender that is no text; its bytes follow, in a
 /// readable form. The broker's side writes it, so that such a message can be rejected.
@@ -15,6 +16,10 @@ pub const NOT_TEXT: char = '\u{1a}';
 /// The `type` of a control message: "look at the key that this is routed by". It has no dot, so it
 /// can never be a write's.
 pub const LOOK: &str = "look";
+
+/// The `type` of a marker: "what is before me in this queue is applied from it". It counts only if
+/// the database knows its `message_id`, so anybody may send one.
+pub const MARKER: &str = "marker";
 
 /// One delivered message.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -64,6 +69,15 @@ impl Message {
     /// Whether it is a control message; anybody may send one.
     pub fn is_look(&self) -> bool {
         self.properties.kind.as_deref() == Some(LOOK)
+    }
+
+    /// Its number, if it is a marker. One that no roll has made has a number that none ever has.
+    pub fn marker(&self) -> Option<Uuid> {
+        if self.properties.kind.as_deref() != Some(MARKER) {
+            return None;
+        }
+        let number = self.properties.message_id.as_deref().and_then(|id| Uuid::parse_str(id).ok());
+        Some(number.unwrap_or_default())
     }
 }
 

@@ -26,5 +26,6 @@ pub mod partition;
 pub mod plan;
 pub mod pretty;
 pub mod rendezvous;
+pub mod roll;
 pub mod row;
 pub mod write;

@@ -19,6 +19,7 @@ use super::key::Key;
 use super::lines::Lines;
 use super::outcome::{Outcome, Reason, Rejection, Rest};
 use super::parking::{ByKey, Gate, KeyChange, Obstacle, ParkLimits, Waiting, WaitsFor};
+use super::roll::Standing;
 use super::row::{Row, RowChange};
 use super::write::{Identity, Write};
 
@@ -46,6 +47,8 @@ pub struct Loaded {
     pub locked: ByKey<String>,
     /// Keys that stand still.
     pub gates: ByKey<Gate>,
+    /// Whether what is not known yet may be applied.
+    pub standing: Standing,
 }
 
 impl Loaded {
@@ -57,6 +60,7 @@ impl Loaded {
             rows: HashMap::new(),
             locked: ByKey::default(),
             gates: ByKey::default(),
+            standing: Standing::Mine,
         }
     }
 }
@@ -112,7 +116,8 @@ impl CommitPlan {
 
 /// Decides every item of a batch, in queue order; letters in the order of their line.
 ///
-/// The one failure is [`Failure::ParkFull`]: then nothing of it may be stored.
+/// It fails with [`Failure::ParkFull`], and with [`Failure::NotOurTurn`] where something is new
+/// that has to wait: then nothing of it may be stored.
 pub fn plan(items: &[Item], loaded: Loaded, limits: ParkLimits) -> Result<CommitPlan, Failure> {
     let mut planning = Planning::new(loaded, limits);
     for (position, item) in items.iter().enumerate() {
@@ -126,6 +131,7 @@ pub fn plan(items: &[Item], loaded: Loaded, limits: ParkLimits) -> Result<Commit
 struct Planning<'a> {
     now: OffsetDateTime,
     wait_max: Duration,
+    standing: Standing,
     known: HashMap<Uuid, Vec<Recorded>>,
     rows: HashMap<String, HashMap<String, Row>>,
     locked: ByKey<String>,
@@ -151,6 +157,7 @@ impl<'a> Planning<'a> {
         Self {
             now: loaded.now,
             wait_max: limits.wait_max,
+            standing: loaded.standing,
             known: loaded.known,
             rows: loaded.rows,
             locked: loaded.locked,
@@ -170,7 +177,10 @@ impl<'a> Planning<'a> {
         match (item.source, item.identity()) {
             (_, None) => {
                 let outcome = self.decide(item);
-                self.dead_letters.push(position);
+                // Where the turn is over, the copy that is applied is the one to complain about.
+                if self.standing != Standing::Over {
+                    self.dead_letters.push(position);
+                }
                 self.settle(outcome);
                 Ok(())
             }
@@ -189,7 +199,7 @@ impl<'a> Planning<'a> {
         name: &Identity,
     ) -> Result<(), Failure> {
         match self.repeat(name) {
-            Repeat::No => {}
+            Repeat::No => self.may_apply()?,
             Repeat::Same(settled) => {
                 self.settled.push(settled);
                 return Ok(());
@@ -223,6 +233,15 @@ impl<'a> Planning<'a> {
         self.remember(name, &outcome);
         self.settle(outcome);
         Ok(())
+    }
+
+    /// What nobody has applied yet waits for the turn of its queue.
+    fn may_apply(&self) -> Result<(), Failure> {
+        match self.standing {
+            Standing::Mine => Ok(()),
+            Standing::NotYet => Err(Failure::NotOurTurn("what was accepted before waits".into())),
+            Standing::Over => Err(Failure::NotOurTurn("its copy in a later one waits".into())),
+        }
     }
 
     /// A letter of the line: it is decided unless the one before it was not.

@@ -16,6 +16,7 @@ pub mod reading;
 mod rows;
 mod rows_sql;
 pub mod store;
+pub mod turns;
 
 /// Why a statement failed, as the failure that can be acted upon.
 pub use error::{Blame, failure};

@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 use tracing::{debug, warn};
+use uuid::Uuid;
 
 use crate::core::batch::{Item, Wanted};
 use crate::core::entity::Entity;
@@ -17,11 +18,12 @@ use crate::core::failure::Failure;
 use crate::core::parking::{ByKey, Gate};
 use crate::core::partition::{Epoch, PartitionId};
 use crate::core::plan::{CommitPlan, Loaded};
+use crate::core::roll::{Passing, Source, Standing};
 use crate::store::{Opened, Opening, Store};
 
 use super::error::{Blame, failure, ours};
 use super::rows::Statements;
-use super::{claim, dead_letters, ledger, parking};
+use super::{claim, dead_letters, ledger, parking, turns};
 
 /// What a call may take beyond the server's own statement timeout before the connection counts as
 /// lost: the server may be the one that is stopped.
@@ -56,6 +58,8 @@ struct Transaction {
     stands_still: bool,
     /// The keys that are looked at.
     gates: ByKey<Gate>,
+    /// Whether what is new may be applied.
+    standing: Standing,
 }
 
 impl PgStore {
@@ -119,7 +123,9 @@ impl PgStore {
         opening: &Opening,
     ) -> Result<Opened, Failure> {
         let mut opened = begin(session, partition, opening).await?;
-        let looks = session.transaction.stands_still.then_some(opening.look.as_ref()).flatten();
+        let Transaction { stands_still, standing, .. } = session.transaction;
+        let looks = stands_still && standing == Standing::Mine;
+        let looks = looks.then_some(opening.look.as_ref()).flatten();
         if let Some(look) = looks {
             let connection = &mut *session.connection;
             let taken = parking::take(connection, partition, look).await;
@@ -138,16 +144,18 @@ impl PgStore {
         items: &[Item],
         wanted: &Wanted,
     ) -> Result<Loaded, Failure> {
-        let Transaction { now, patient, stands_still, .. } = session.transaction;
+        let Transaction { now, patient, stands_still, standing, .. } = session.transaction;
         let connection = &mut *session.connection;
-        let mut loaded = Loaded::nothing(now);
+        let mut loaded = Loaded { standing, ..Loaded::nothing(now) };
         let mut resting = HashMap::new();
         loaded.gates = std::mem::take(&mut session.transaction.gates);
         if stands_still && loaded.gates.is_empty() {
             let found = parking::gates(connection, items).await.map_err(|error| ours(&error))?;
             (loaded.gates, resting) = found;
         }
-        for (name, wanted) in &wanted.rows {
+        // Rows are for those whose turn it is.
+        let rows = wanted.rows.iter().filter(|_| standing == Standing::Mine);
+        for (name, wanted) in rows {
             let Some(statements) = self.statements.get(name) else { continue };
             let theirs = |error: sqlx::Error| match failure(&error, Blame::Nobody) {
                 // Nobody waits for a row here: it is the table that somebody holds.
@@ -207,13 +215,7 @@ impl PgStore {
         if !plan.keys.is_empty() {
             parking::go_on(connection, partition, items, plan).await.map_err(ours)?;
         }
-        match sqlx::raw_sql("commit").execute(connection).await {
-            Ok(_) => Ok(()),
-            Err(error @ sqlx::Error::Database(_)) => Err(failure(&error, Blame::AWrite)),
-            Err(error) => {
-                Err(Failure::ConnectionLost(format!("the end of COMMIT is unknown: {error}")))
-            }
-        }
+        end(connection, Blame::AWrite).await
     }
 
     async fn write_rows(
@@ -262,7 +264,10 @@ async fn begin(
                 exists (select from keylane.parked_keys), \
                 (select extract(epoch from min(k.due_at) - clock_timestamp())::float8 \
                    from keylane.parked_keys {of_partition} and k.due_at is not null), \
-                exists (select from keylane.parked_keys {of_partition} and k.waits_for = 'lock')"
+                exists (select from keylane.parked_keys {of_partition} and k.waits_for = 'lock'), \
+                (select generation from keylane.turns where closed_at is null order by turn limit 1), \
+                exists (select from keylane.turns \
+                         where closed_at is null and generation = {generation})"
     );
     let unreadable = |error: sqlx::Error| ours(&error);
     let rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(&mut *session.connection).await;
@@ -273,22 +278,52 @@ async fn begin(
         warn!(%partition, ours = %session.epoch, theirs = %epoch, "Another claim superseded ours");
         return Err(Failure::Superseded);
     }
-    if fence.try_get(1).map_err(unreadable)? {
-        return Err(Failure::Unforeseen(format!("partition {partition} is closed")));
-    }
+    let closed = fence.try_get(1).map_err(unreadable)?;
+    let first: Option<i32> = known.try_get(5).map_err(unreadable)?;
+    let first = first.map(Source::from_generation);
+    let waits = known.try_get(6).map_err(unreadable)?;
+    let standing = Standing::of(partition, first, closed, waits);
     session.transaction = Transaction {
         now: known.try_get(0).map_err(unreadable)?,
         part: known.try_get::<Option<i32>, _>(1).map_err(unreadable)?.unwrap_or(0),
         patient: opening.patient,
         stands_still: known.try_get(2).map_err(unreadable)?,
         gates: ByKey::default(),
+        standing,
     };
     let due: Option<f64> = known.try_get(3).map_err(unreadable)?;
+    // What rests is looked at by the lane whose turn it is.
+    let due = due.filter(|_| standing == Standing::Mine);
     Ok(Opened {
         due: due.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default()),
         locked: known.try_get(4).map_err(unreadable)?,
         ..Opened::default()
     })
+}
+
+async fn try_pass(
+    session: &mut Session,
+    partition: PartitionId,
+    marker: Uuid,
+    waited: Duration,
+) -> Result<Passing, Failure> {
+    begin(session, partition, &Opening { patient: true, look: None }).await?;
+    let standing = session.transaction.standing;
+    let connection = &mut *session.connection;
+    let passing = turns::pass_marker(connection, partition, marker, standing, waited).await;
+    let passing = passing.map_err(|error| ours(&error))?;
+    end(connection, Blame::Nobody).await?;
+    Ok(passing)
+}
+
+async fn end(connection: &mut PgConnection, blame: Blame) -> Result<(), Failure> {
+    match sqlx::raw_sql("commit").execute(connection).await {
+        Ok(_) => Ok(()),
+        Err(error @ sqlx::Error::Database(_)) => Err(failure(&error, blame)),
+        Err(error) => {
+            Err(Failure::ConnectionLost(format!("the end of COMMIT is unknown: {error}")))
+        }
+    }
 }
 
 fn lock_timeout(bound: Duration) -> String {
@@ -311,6 +346,7 @@ impl Store for PgStore {
                     patient: true,
                     stands_still: false,
                     gates: ByKey::default(),
+                    standing: Standing::NotYet,
                 };
                 self.session = Some(Session { connection, epoch, transaction });
                 Ok(epoch)
@@ -354,6 +390,18 @@ impl Store for PgStore {
         let committed = self.try_commit(&mut session, partition, items, plan);
         let committed = timeout(self.answer_max, committed).await;
         self.keep(session, committed).await
+    }
+
+    async fn pass(
+        &mut self,
+        partition: PartitionId,
+        marker: Uuid,
+        waited: Duration,
+    ) -> Result<Passing, Failure> {
+        let Some(mut session) = self.session.take() else { return Err(Failure::Unclaimed) };
+        let passed = try_pass(&mut session, partition, marker, waited);
+        let passed = timeout(self.answer_max, passed).await;
+        self.keep(session, passed).await
     }
 
     async fn roll_back(&mut self) {

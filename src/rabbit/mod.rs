@@ -6,6 +6,7 @@ pub mod connection;
 pub mod consumer;
 pub mod error;
 mod lenient;
+pub mod markers;
 pub mod outcomes;
 pub mod probe;
 pub mod publisher;

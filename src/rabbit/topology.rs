@@ -6,12 +6,13 @@
 
 use lapin::ExchangeKind;
 use lapin::options::{
-    ExchangeBindOptions, ExchangeDeclareOptions, ExchangeUnbindOptions, QueueBindOptions,
-    QueueDeclareOptions,
+    ExchangeBindOptions, ExchangeDeclareOptions, ExchangeDeleteOptions, ExchangeUnbindOptions,
+    QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 
 use crate::core::partition::PartitionId;
+use crate::core::roll::{Ring, Source};
 
 use super::connection::{Connection, short, within};
 use super::error::BrokerError;
@@ -39,16 +40,16 @@ impl<'a> Topology<'a> {
         let held = self.name("held");
         self.fanout(&dead, FieldTable::default()).await?;
         self.queue(&dead, dead_arguments()).await?;
-        self.bind(&dead, &dead).await?;
+        self.bind_queue(&dead, &dead).await?;
         self.fanout(&held, FieldTable::default()).await?;
         self.queue(&held, partition_arguments(&dead)).await?;
-        self.bind(&held, &held).await?;
+        self.bind_queue(&held, &held).await?;
         self.fanout(&self.name("writes"), alternate(&held)).await
     }
 
     /// Declares a ring that nobody declared before, and its queues; writes do not flow yet.
     pub async fn declare_ring(&self, generation: i32, partitions: i32) -> Result<(), BrokerError> {
-        let ring = self.ring(generation);
+        let ring = self.exchange(Source::Ring(generation));
         let channel = self.connection.channel().await?;
         let options = ExchangeDeclareOptions::default();
         let kind = ExchangeKind::Custom("x-consistent-hash".into());
@@ -71,26 +72,26 @@ impl<'a> Topology<'a> {
         Ok(())
     }
 
-    /// Lets writes flow through a ring.
-    pub async fn bind_ring(&self, generation: i32) -> Result<(), BrokerError> {
+    /// Lets writes flow to the source of a turn, beside all that they flow to already.
+    pub async fn bind(&self, source: Source, turn: i64) -> Result<(), BrokerError> {
         let channel = self.connection.channel().await?;
         let binding = channel.exchange_bind(
-            short("ring", &self.ring(generation))?,
+            short("exchange", &self.exchange(source))?,
             short("exchange", &self.name("writes"))?,
-            ShortString::default(),
+            short("binding key", &binding_key(source, turn))?,
             ExchangeBindOptions::default(),
             FieldTable::default(),
         );
         within(self.connection.answer_max(), binding).await
     }
 
-    /// Takes a ring out of the way of new writes, whether it is there or not.
-    pub async fn unbind_ring(&self, generation: i32) -> Result<(), BrokerError> {
+    /// Takes the source of a turn out of the way of new writes, whether it is there or not.
+    pub async fn unbind(&self, source: Source, turn: i64) -> Result<(), BrokerError> {
         let channel = self.connection.channel().await?;
         let unbinding = channel.exchange_unbind(
-            short("ring", &self.ring(generation))?,
+            short("exchange", &self.exchange(source))?,
             short("exchange", &self.name("writes"))?,
-            ShortString::default(),
+            short("binding key", &binding_key(source, turn))?,
             ExchangeUnbindOptions::default(),
             FieldTable::default(),
         );
@@ -100,14 +101,33 @@ impl<'a> Topology<'a> {
         }
     }
 
-    /// Whether a ring stands, with all its queues.
-    pub async fn stands(&self, generation: i32, partitions: i32) -> Result<bool, BrokerError> {
-        let ring = self.exists(self.look_at_ring(generation)).await?;
-        Ok(ring && self.queues(generation, partitions).await? == partitions)
+    /// What there is of a ring.
+    pub async fn ring(&self, generation: i32, partitions: i32) -> Result<Ring, BrokerError> {
+        if !self.exists(self.look_at_ring(generation)).await? {
+            return Ok(Ring::Gone);
+        }
+        let whole = self.queues(generation, partitions).await? == partitions;
+        Ok(if whole { Ring::Whole } else { Ring::Broken })
+    }
+
+    /// Deletes a ring and its queues, which must be unbound, and empty of anything that has no
+    /// copy elsewhere.
+    pub async fn delete(&self, generation: i32, partitions: i32) -> Result<(), BrokerError> {
+        let channel = self.connection.channel().await?;
+        let ring = short("ring", &self.exchange(Source::Ring(generation)))?;
+        let deleting = channel.exchange_delete(ring, ExchangeDeleteOptions::default());
+        within(self.connection.answer_max(), deleting).await?;
+        for partition in 0..partitions {
+            let queue = PartitionId { generation, partition }.queue(self.prefix);
+            let deleting =
+                channel.queue_delete(short("queue", &queue)?, QueueDeleteOptions::default());
+            within(self.connection.answer_max(), deleting).await?;
+        }
+        Ok(())
     }
 
     /// How many of a generation's queues are there.
-    pub async fn queues(&self, generation: i32, partitions: i32) -> Result<i32, BrokerError> {
+    async fn queues(&self, generation: i32, partitions: i32) -> Result<i32, BrokerError> {
         let mut there = 0;
         for partition in 0..partitions {
             let queue = PartitionId { generation, partition }.queue(self.prefix);
@@ -131,7 +151,7 @@ impl<'a> Topology<'a> {
         let channel = self.connection.channel().await?;
         let options = ExchangeDeclareOptions { passive: true, ..Default::default() };
         let kind = ExchangeKind::Custom("x-consistent-hash".into());
-        let name = short("ring", &self.ring(generation))?;
+        let name = short("ring", &self.exchange(Source::Ring(generation)))?;
         let looking = channel.exchange_declare(name, kind, options, FieldTable::default());
         within(self.connection.answer_max(), looking).await
     }
@@ -147,8 +167,11 @@ impl<'a> Topology<'a> {
         format!("{}.{name}", self.prefix)
     }
 
-    fn ring(&self, generation: i32) -> String {
-        format!("{}.ring.{generation}", self.prefix)
+    fn exchange(&self, source: Source) -> String {
+        match source {
+            Source::Held => self.name("held"),
+            Source::Ring(generation) => format!("{}.ring.{generation}", self.prefix),
+        }
     }
 
     async fn fanout(&self, name: &str, arguments: FieldTable) -> Result<(), BrokerError> {
@@ -166,7 +189,7 @@ impl<'a> Topology<'a> {
         within(self.connection.answer_max(), declaring).await.map(drop)
     }
 
-    async fn bind(&self, queue: &str, exchange: &str) -> Result<(), BrokerError> {
+    async fn bind_queue(&self, queue: &str, exchange: &str) -> Result<(), BrokerError> {
         let channel = self.connection.channel().await?;
         let binding = channel.queue_bind(
             short("queue", queue)?,
@@ -176,6 +199,15 @@ impl<'a> Topology<'a> {
             FieldTable::default(),
         );
         within(self.connection.answer_max(), binding).await
+    }
+}
+
+/// Held comes back turn after turn: whoever wakes up late and unbinds an old one must not meet the
+/// new one. A fanout exchange does not look at the key.
+fn binding_key(source: Source, turn: i64) -> String {
+    match source {
+        Source::Held => format!("turn.{turn}"),
+        Source::Ring(_) => String::new(),
     }
 }
 

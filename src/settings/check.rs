@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
-use super::{Amqp, Batch, Database, EntitySettings, Http, Park, Settings, Worker};
+use super::{Amqp, Batch, Database, EntitySettings, Generations, Http, Park, Settings, Worker};
 
 /// Names on the broker are at most 255 bytes, and ours add no more than 30 of their own.
 const PREFIX_BYTES_MAX: usize = 40;
@@ -35,6 +35,10 @@ const RETENTION_HOURS_MAX: u32 = 87_600;
 const PARKED_A_KEY_MAX: usize = 1_000_000;
 /// A day.
 const PARENT_WAIT_S_MAX: u32 = 86_400;
+/// Longest pause of a roll, in milliseconds.
+const SETTLE_MS_MAX: u32 = 60_000;
+/// Longest time that an old ring is kept, in minutes.
+const KEEP_MINUTES_MAX: u32 = 10_080;
 
 /// The broker takes no larger messages in any of its versions.
 const REQUEST_BYTES_MAX: usize = 512 << 20;
@@ -70,6 +74,7 @@ pub fn check(settings: &Settings) -> Vec<Complaint> {
     batch(&settings.batch, &mut complaints);
     worker(&settings.worker, &mut complaints);
     park(&settings.park, &mut complaints);
+    generations(&settings.generations, &mut complaints);
     let hours = settings.ledger.retention_hours.get();
     complaints.unless(hours <= RETENTION_HOURS_MAX, "ledger.retention_hours", || {
         format!("is {hours}, must be at most {RETENTION_HOURS_MAX} (ten years)")
@@ -157,6 +162,16 @@ fn park(park: &Park, complaints: &mut Complaints) {
     let seconds = park.wait_max_s.get();
     complaints.unless(seconds <= PARENT_WAIT_S_MAX, "park.wait_max_s", || {
         format!("is {seconds}, must be at most {PARENT_WAIT_S_MAX} (a day)")
+    });
+}
+
+fn generations(generations: &Generations, complaints: &mut Complaints) {
+    let (settle, keep) = (generations.settle_ms.get(), generations.keep_minutes.get());
+    complaints.unless(settle <= SETTLE_MS_MAX, "generations.settle_ms", || {
+        format!("is {settle}, must be at most {SETTLE_MS_MAX} (a minute)")
+    });
+    complaints.unless(keep <= KEEP_MINUTES_MAX, "generations.keep_minutes", || {
+        format!("is {keep}, must be at most {KEEP_MINUTES_MAX} (a week)")
     });
 }
 

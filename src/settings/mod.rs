@@ -4,7 +4,9 @@
 //! Never: reads a file or the environment (that is [`load()`]), judges a value ([`check()`]).
 
 pub mod check;
+mod generations;
 pub mod load;
+mod park;
 
 use std::collections::BTreeMap;
 use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
@@ -14,7 +16,9 @@ use serde::{Deserialize, Serialize, Serializer};
 use url::Url;
 
 pub use check::{Complaint, check};
+pub use generations::Generations;
 pub use load::{SettingsError, load};
+pub use park::Park;
 
 /// Everything that can be set.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
@@ -32,6 +36,8 @@ pub struct Settings {
     pub ledger: Ledger,
     /// Keys that stand still.
     pub park: Park,
+    /// Rings that come and go.
+    pub generations: Generations,
     /// Probes, metrics, and the ingress.
     pub http: Http,
     /// Logs.
@@ -111,18 +117,6 @@ pub struct Worker {
 pub struct Ledger {
     /// How long a write id is remembered at least, in hours.
     pub retention_hours: NonZeroU32,
-}
-
-/// Keys that stand still.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Park {
-    /// Most writes of one key that rest; beyond it the partition takes no deliveries.
-    pub key_max: NonZeroUsize,
-    /// Most writes that rest in all; counted every two seconds.
-    pub total_max: NonZeroUsize,
-    /// How long a write waits for the row that its foreign key refers to, in seconds.
-    pub wait_max_s: NonZeroU32,
 }
 
 /// Probes, metrics, and the ingress.
@@ -282,12 +276,6 @@ impl Default for Worker {
 impl Default for Ledger {
     fn default() -> Self {
         Self { retention_hours: u32(168) }
-    }
-}
-
-impl Default for Park {
-    fn default() -> Self {
-        Self { key_max: size(10_000), total_max: size(1_000_000), wait_max_s: u32(60) }
     }
 }
 

@@ -79,7 +79,7 @@ impl<S: Store, H: Shell> Lane<'_, S, H> {
             let attempt = attempts.entry(failure.cause()).or_default();
             *attempt += 1;
             let verdict = failure.verdict(*attempt, letters);
-            self.shell.failed(&failure, &verdict);
+            self.shell.failed(self.partition, &failure, &verdict);
             match verdict {
                 Verdict::Reclaim if !active => {
                     self.look_at = None;

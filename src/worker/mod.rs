@@ -1,14 +1,17 @@
 //! Consumes: the shell around the core.
 
-mod generations;
 mod housekeeping;
 mod look;
+mod marker;
 mod partition;
 mod patience;
 mod process;
 pub mod reply;
+mod roll;
 mod serve;
 pub mod status;
+mod subscriptions;
+mod tidy;
 pub mod turn;
 
 use std::sync::atomic::AtomicUsize;
@@ -26,6 +29,7 @@ use crate::lifecycle::Lifecycle;
 use crate::postgres::catalogue::current::Catalogue;
 use crate::settings::Settings;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::rolls::Rolls;
 
 pub use process::Process;
 use status::Board;
@@ -65,6 +69,7 @@ pub fn start(
         catalogue,
         board: Board::default(),
         metrics: Metrics::new(),
+        rolls: Rolls::new(),
         leaving: exit,
         resting: AtomicUsize::new(0),
         hot: Mutex::new(Hot::new(HOT_KEYS_MAX)),

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 use crate::core::batch::Item;
 use crate::core::failure::{Failure, Verdict};
@@ -51,7 +51,7 @@ impl<S: Store, H: Shell> Lane<'_, S, H> {
         while let Err(failure) = self.store.claim(self.partition).await {
             attempt += 1;
             let verdict = failure.verdict(attempt, 1);
-            self.shell.failed(&failure, &verdict);
+            self.shell.failed(self.partition, &failure, &verdict);
             let (after, halt) = match verdict {
                 Verdict::Retry { after, halt } => (after, halt),
                 Verdict::Reclaim | Verdict::Bisect | Verdict::Reject(_) | Verdict::Rest(_) => {
@@ -64,7 +64,7 @@ impl<S: Store, H: Shell> Lane<'_, S, H> {
     }
 
     pub(super) async fn wait(
-        &self,
+        &mut self,
         failure: &Failure,
         after: Duration,
         halt: bool,
@@ -82,8 +82,15 @@ impl<S: Store, H: Shell> Lane<'_, S, H> {
                 Doing::Full(why) => {
                     error!(%partition, why, "Takes no more deliveries; serves operators' requests");
                 }
+                _ if matches!(failure, Failure::NotOurTurn(_)) => {
+                    debug!(%partition, why = %failure, "Waiting for the turn");
+                }
                 _ => warn!(%partition, why = %failure, "Waiting; nothing is lost"),
             }
+        }
+        if matches!(failure, Failure::NotOurTurn(_)) && self.store.is_scarce() {
+            // Whoever has the turn may need the connection.
+            self.store.release();
         }
         if Instant::now() > patience {
             return Err(Ended::DatabaseAway);

@@ -19,9 +19,11 @@ use crate::core::parking::{KeyThen, ParkLimits, Waiting};
 use crate::core::partition::PartitionId;
 use crate::core::plan::CommitPlan;
 use crate::postgres::catalogue::current::Catalogue;
+use crate::rabbit::connection::Connection;
 use crate::rabbit::outcomes::Leaving;
 use crate::settings::Settings;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::rolls::Rolls;
 
 use super::reply;
 use super::status::{Board, Doing};
@@ -39,6 +41,7 @@ pub struct Process {
     pub catalogue: Arc<Catalogue>,
     pub board: Board,
     pub metrics: Metrics,
+    pub rolls: Rolls,
     /// Bounded; what does not fit is dropped, as WIRE.md allows.
     pub leaving: mpsc::Sender<Leaving>,
     /// Writes that rest in all, as last counted.
@@ -57,6 +60,11 @@ impl Process {
             bytes_max: batch.bytes_max.get(),
             body_bytes_max: batch.body_bytes_max.get(),
         }
+    }
+
+    /// The broker that a connection leads to, as the database knows it: virtual host and prefix.
+    pub fn broker(&self, connection: &Connection) -> String {
+        format!("{}/{}", connection.vhost(), self.settings.amqp.prefix)
     }
 
     fn count_keys(&self, items: &[Item]) {
@@ -154,7 +162,10 @@ impl Shell for Process {
         self.board.settled(partition);
     }
 
-    fn failed(&self, failure: &Failure, verdict: &Verdict) {
+    fn failed(&self, partition: PartitionId, failure: &Failure, verdict: &Verdict) {
+        if matches!(failure, Failure::NotOurTurn(_)) {
+            self.board.waits_for_its_turn(partition);
+        }
         match verdict {
             Verdict::Bisect => self.metrics.bisected(),
             Verdict::Retry { .. } => self.metrics.retried(failure.cause()),

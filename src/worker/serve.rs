@@ -1,31 +1,29 @@
-//! Supervises the connections: connect, make sure of a ring, serve every partition, and start
-//! again when a connection is lost.
+//! Supervises the connections: connect, serve every queue, look after the ring, and start again
+//! when a connection is lost.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::core::partition::PartitionId;
+use crate::postgres::generations;
 use crate::rabbit::connection::Connection;
 use crate::rabbit::error::BrokerError;
 use crate::rabbit::outcomes::{Exit, Leaving};
+use crate::rabbit::topology::Topology;
 
-use super::generations;
-use super::partition::Partition;
 use super::process::Process;
+use super::roll::Roller;
+use super::subscriptions::Subscriptions;
 
 /// Pause before the broker is tried again.
 const RECONNECT_AFTER: Duration = Duration::from_secs(1);
 /// Pause before a fault is tried again that a person must mend.
 const MENDED_AFTER: Duration = Duration::from_secs(15);
-/// Pause before another worker's generation is looked at again.
-const OPENED_AFTER: Duration = Duration::from_millis(300);
 
 /// Serves until `drain`.
 pub(super) async fn run(
@@ -75,21 +73,21 @@ async fn serve(
     let publishing = publishing.context("connect to the broker")?;
     let exit = Exit::open(&publishing).await.context("open a channel for outcomes")?;
 
-    let Some(queues) = opened(process, &consuming, drain).await? else { return Ok(()) };
+    stand(process, &consuming).await?;
     let stop = drain.child_token();
-    let mut partitions = JoinSet::new();
-    for id in queues.into_iter().filter(|id| is_ours(process, *id)) {
-        let connection = Arc::clone(&consuming);
-        let partition =
-            Partition { id, process: Arc::clone(process), connection, stop: stop.clone() };
-        partitions.spawn(partition.run());
-    }
+    let mut subscriptions = Subscriptions::new(process, &consuming, &stop);
+    subscriptions.look().await.context("read whose turn it is")?;
+    let publishing = Arc::new(publishing);
+    let roller = Roller {
+        process: Arc::clone(process),
+        connection: Arc::clone(&publishing),
+        stop: stop.clone(),
+    };
     process.board.broker(None);
     process.metrics.connected(true);
     if said.take().is_some() {
         info!("The broker is back");
     }
-    info!(partitions = partitions.len(), "Subscribed");
 
     let (watch_consuming, watch_publishing) =
         (consuming.watch(stop.clone()), publishing.watch(stop.clone()));
@@ -97,10 +95,11 @@ async fn serve(
         () = watch_consuming => {}
         () = watch_publishing => {}
         () = forward(process, &exit, leaving) => {}
-        () = all_ended(&mut partitions) => {}
+        () = subscriptions.run() => {}
+        () = roller.run() => {}
     }
     stop.cancel();
-    all_ended(&mut partitions).await;
+    subscriptions.ended().await;
     while let Ok(message) = leaving.try_recv() {
         if exit.send(message).await.is_err() {
             process.metrics.reply_dropped();
@@ -111,47 +110,26 @@ async fn serve(
     if drain.is_cancelled() { Ok(()) } else { anyhow::bail!("the connection was lost") }
 }
 
-/// Waits until a ring stands; `None` when the process drains first.
-async fn opened(
-    process: &Process,
-    connection: &Connection,
-    drain: &CancellationToken,
-) -> anyhow::Result<Option<Vec<PartitionId>>> {
-    while !drain.is_cancelled() {
-        if let Some(queues) = generations::ensure(process, connection).await? {
-            return Ok(Some(queues));
-        }
-        tokio::select! {
-            () = sleep(OPENED_AFTER) => {}
-            () = drain.cancelled() => {}
-        }
-    }
-    Ok(None)
-}
-
-/// Whether `worker.partitions` leaves this queue to us.
-fn is_ours(process: &Process, id: PartitionId) -> bool {
-    let chosen = &process.settings.worker.partitions;
-    id.generation == 0
-        || chosen.is_empty()
-        || chosen.iter().any(|partition| i32::from(*partition) == id.partition)
+/// Makes sure of what stands for ever, and that this is the broker that the database is for.
+async fn stand(process: &Process, connection: &Connection) -> anyhow::Result<()> {
+    let amqp = &process.settings.amqp;
+    let broker = process.broker(connection);
+    let partitions = i32::from(amqp.partitions.get());
+    let settled = generations::settle_on(&process.pool, &broker, partitions).await;
+    let settled = settled.context("read what the database is for")?;
+    anyhow::ensure!(
+        settled == broker,
+        "this database belongs to `{settled}` (virtual host and prefix), not to `{broker}`: two \
+         brokers would take the writes from each other; give each a database of its own"
+    );
+    let topology = Topology::new(connection, &amqp.prefix);
+    topology.declare_frame().await.context("declare the exchanges and queues that always stand")
 }
 
 async fn forward(process: &Process, exit: &Exit, leaving: &mut mpsc::Receiver<Leaving>) {
     while let Some(message) = leaving.recv().await {
         if exit.send(message).await.is_err() {
             process.metrics.reply_dropped();
-        }
-    }
-}
-
-/// Waits for every partition; a panic in one goes on here, so that the process drains.
-async fn all_ended(partitions: &mut JoinSet<()>) {
-    while let Some(ended) = partitions.join_next().await {
-        if let Err(panic) = ended
-            && panic.is_panic()
-        {
-            std::panic::resume_unwind(panic.into_panic());
         }
     }
 }

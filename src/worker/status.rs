@@ -33,6 +33,8 @@ struct Status {
     subscribed_at: Instant,
     delivered_at: Option<Instant>,
     in_hand_since: Option<Instant>,
+    /// Something that nobody has applied waits for the turn since then.
+    not_our_turn_since: Option<Instant>,
 }
 
 /// The board of one process.
@@ -64,6 +66,7 @@ impl Board {
                 subscribed_at,
                 delivered_at: None,
                 in_hand_since: None,
+                not_our_turn_since: None,
             },
         );
     }
@@ -86,7 +89,22 @@ impl Board {
     pub fn settled(&self, partition: PartitionId) {
         if let Some(mut status) = self.partitions.get_mut(&partition) {
             status.in_hand_since = None;
+            status.not_our_turn_since = None;
         }
+    }
+
+    /// A delivery waits for the turn of its source.
+    pub fn waits_for_its_turn(&self, partition: PartitionId) {
+        if let Some(mut status) = self.partitions.get_mut(&partition) {
+            status.not_our_turn_since.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// Whether something has waited in held for longer than a copy would.
+    pub fn strays(&self, longer_than: Duration) -> bool {
+        let held = self.partitions.get(&PartitionId::HELD);
+        held.and_then(|status| status.not_our_turn_since)
+            .is_some_and(|since| since.elapsed() > longer_than)
     }
 
     /// A partition does something else from now on; returns whether that is news.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
+use uuid::Uuid;
 
 use crate::core::batch::{BatchLimits, Item, Source};
 use crate::core::entity::Entities;
@@ -42,7 +43,7 @@ pub trait Shell: Send + Sync {
     /// Nothing is in hand.
     fn rests(&self, partition: PartitionId);
     /// Something went wrong and this is done about it.
-    fn failed(&self, failure: &Failure, verdict: &Verdict);
+    fn failed(&self, partition: PartitionId, failure: &Failure, verdict: &Verdict);
     /// The lane does something else now; returns whether that is news.
     fn does(&self, partition: PartitionId, doing: Doing) -> bool;
 }
@@ -88,11 +89,18 @@ pub struct Lane<'a, S, H> {
     patient: bool,
 }
 
-/// Deliveries that are committed together.
+/// Deliveries that are committed together, and the marker behind them.
 pub struct Batch {
     items: Vec<Item>,
     /// The newest delivery, a control message or a write.
-    newest: u64,
+    newest: Option<u64>,
+    marker: Option<Marker>,
+}
+
+/// A marker at the head of the lane.
+pub(super) struct Marker {
+    pub(super) tag: u64,
+    pub(super) number: Uuid,
 }
 
 impl<'a, S: Store, H: Shell> Lane<'a, S, H> {
@@ -130,8 +138,11 @@ impl<'a, S: Store, H: Shell> Lane<'a, S, H> {
             };
             let turn = match first {
                 Ok(Some(first)) => {
-                    let batch = self.collect(deliveries, first);
-                    self.finish(deliveries, batch).await
+                    let Batch { items, newest, marker } = self.collect(deliveries, first);
+                    match (self.finish(deliveries, items, newest).await, marker) {
+                        (Ok(()), Some(marker)) => self.stand_before(deliveries, &marker).await,
+                        (finished, _) => finished,
+                    }
                 }
                 Ok(None) => return Ended::Gone,
                 Err(_quiet) if self.look_at.is_some() => Ok(()),
@@ -161,11 +172,15 @@ impl<'a, S: Store, H: Shell> Lane<'a, S, H> {
     /// timer: while one batch commits the next one gathers.
     fn collect(&mut self, deliveries: &mut impl Deliveries, first: (u64, Message)) -> Batch {
         let entities = self.shell.entities();
-        let mut batch = Batch { items: Vec::new(), newest: first.0 };
+        let mut batch = Batch { items: Vec::new(), newest: None, marker: None };
         let (mut taken, mut bytes, mut next) = (0, 0_usize, Some(first));
         while let Some((tag, message)) = next {
             taken += 1;
-            batch.newest = tag;
+            if let Some(number) = message.marker() {
+                batch.marker = Some(Marker { tag, number });
+                break;
+            }
+            batch.newest = Some(tag);
             bytes = bytes.saturating_add(message.body.len());
             if message.is_look() {
                 self.asked.push(message.routing_key);
@@ -183,11 +198,15 @@ impl<'a, S: Store, H: Shell> Lane<'a, S, H> {
     }
 
     /// Commits and settles a batch, whatever it takes.
-    async fn finish(&mut self, deliveries: &impl Deliveries, batch: Batch) -> Result<(), Ended> {
-        let Batch { items, newest } = batch;
+    async fn finish(
+        &mut self,
+        deliveries: &impl Deliveries,
+        items: Vec<Item>,
+        newest: Option<u64>,
+    ) -> Result<(), Ended> {
         let started = Instant::now();
         self.patient = !self.locked;
-        let unsettled = Some(newest).filter(|newest| last_tag(&items) != Some(*newest));
+        let unsettled = newest.filter(|_| last_tag(&items) != newest);
         let mut waiting: VecDeque<Vec<Item>> =
             if items.is_empty() { VecDeque::new() } else { VecDeque::from([items]) };
         let (mut attempts, mut reclaims) = (Attempts::default(), 0);
@@ -201,7 +220,7 @@ impl<'a, S: Store, H: Shell> Lane<'a, S, H> {
             let attempt = attempts.entry(failure.cause()).or_default();
             *attempt += 1;
             let verdict = failure.verdict(*attempt, items.len());
-            self.shell.failed(&failure, &verdict);
+            self.shell.failed(self.partition, &failure, &verdict);
             match verdict {
                 Verdict::Reclaim => {
                     self.reclaim(deliveries, &failure, &mut reclaims, patience).await?;

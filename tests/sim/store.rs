@@ -9,9 +9,11 @@ use keylane::core::failure::Failure;
 use keylane::core::parking::{ByKey, Gate};
 use keylane::core::partition::{Epoch, PartitionId};
 use keylane::core::plan::{CommitPlan, Loaded};
+use keylane::core::roll::Passing;
 use keylane::core::row::RowChange;
 use keylane::store::{Opened, Opening, Store};
 use tokio::time::{Instant, sleep};
+use uuid::Uuid;
 
 use super::database::{Database, Lock, SessionId};
 use super::parking::Name;
@@ -300,6 +302,10 @@ impl Store for MemoryStore {
             }
             Err(failure) => Err(self.fail(session, failure)),
         }
+    }
+
+    async fn pass(&mut self, _: PartitionId, _: Uuid, _: Duration) -> Result<Passing, Failure> {
+        Ok(Passing::Skip)
     }
 
     async fn roll_back(&mut self) {

@@ -100,7 +100,7 @@ impl Shell for Worker {
         }
     }
 
-    fn failed(&self, failure: &Failure, verdict: &Verdict) {
+    fn failed(&self, _: PartitionId, failure: &Failure, verdict: &Verdict) {
         self.process.roll(|dice| {
             dice.note(&format!("{} {failure} {verdict:?}", self.process.id));
         });

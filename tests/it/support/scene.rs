@@ -81,7 +81,8 @@ impl Scene {
         format!(
             "amqp = {{ url = '{}', prefix = '{}', partitions = {PARTITIONS} }}\n\
              database = {{ url = '{}', connections_max = 6 }}\n\
-             telemetry = {{ format = 'text' }}\n{}",
+             telemetry = {{ format = 'text' }}\n\
+             generations = {{ settle_ms = 300 }}\n{}",
             self.servers.amqp, self.prefix, self.url, self.entities
         )
     }

@@ -1,0 +1,24 @@
+//! How rings come and go.
+
+use std::num::NonZeroU32;
+
+use serde::{Deserialize, Serialize};
+
+use super::u32;
+
+/// Rings that come and go.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Generations {
+    /// How long the broker may take to deliver what it has routed, in milliseconds: a roll waits so
+    /// long before it says where a turn ends.
+    pub settle_ms: NonZeroU32,
+    /// How long the queues of a ring are kept, and consumed, after its turn, in minutes.
+    pub keep_minutes: NonZeroU32,
+}
+
+impl Default for Generations {
+    fn default() -> Self {
+        Self { settle_ms: u32(5_000), keep_minutes: u32(60) }
+    }
+}
