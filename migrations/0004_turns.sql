@@ -41,7 +41,7 @@ select 1, generation from keylane.generations where state = 'open';
 
 -- One row: where writes are routed, as somebody wants it, and who sees to it just now.
 create table keylane.routing (
-    only         boolean     primary key default true check (only),
+    single       boolean     primary key default true check (single),
     broker       text        not null, -- virtual host and prefix
     partitions   integer     not null check (partitions between 1 and 1000),
     roller       text,
