@@ -260,7 +260,7 @@ impl Handover {
     pub const fn steps(&self) -> &'static [Step] {
         use Step::{Bind, Declare, Declared, End, Intend, Mark, Plan, Rest, Settle, Unbind};
         match (self.from, self.next, self.flows) {
-            (None, _, _) => &[Bind, End],
+            (None, _, _) => &[Rest, Bind, End],
             (Some(_), Next::Held, false) => &[Bind, Intend, Mark, End, Unbind],
             (Some(_), Next::Held, true) => &[Bind, Settle, Intend, Mark, End, Unbind],
             (Some(_), Next::Ring(_), _) => {

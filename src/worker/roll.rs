@@ -86,6 +86,9 @@ impl Roller {
     async fn look(&self, seen: &mut Option<Seen>) -> anyhow::Result<Option<Handover>> {
         let line = turns::line(&self.process.pool).await.context("read the line of turns")?;
         self.process.rolls.line(line.newest, line.open);
+        if line.last.is_some() {
+            self.process.board.begun();
+        }
         let strays = self.process.board.strays(self.settle() * 2);
         let ring = self.ring(&line, strays, seen).await?;
         let Line { last, open, partitions, wanted, .. } = line;

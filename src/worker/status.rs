@@ -45,6 +45,7 @@ pub struct Board {
     database: RwLock<Option<String>>,
     draining: AtomicBool,
     started: AtomicBool,
+    begun: AtomicBool,
 }
 
 fn set(missing: &RwLock<Option<String>>, why: Option<String>) {
@@ -122,6 +123,11 @@ impl Board {
         self.started.store(true, Ordering::Relaxed);
     }
 
+    /// Some source of writes has its turn.
+    pub fn begun(&self) {
+        self.begun.store(true, Ordering::Relaxed);
+    }
+
     /// The database is there (`None`), or why it is not.
     pub fn database(&self, missing: Option<String>) {
         set(&self.database, missing);
@@ -145,6 +151,9 @@ impl Board {
         }
         if !self.started.load(Ordering::Relaxed) {
             missing.push("broker: not connected yet".to_owned());
+        }
+        if !self.begun.load(Ordering::Relaxed) {
+            missing.push("roll: nothing has its turn yet".to_owned());
         }
         missing.extend(read(&self.broker).map(|why| format!("broker: {why}")));
         missing.extend(read(&self.database).map(|why| format!("database: {why}")));
