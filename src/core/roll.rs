@@ -268,4 +268,11 @@ impl Handover {
             }
         }
     }
+
+    /// From where it goes on when its markers were not confirmed in time: with others, after the
+    /// same wait. What was planned and bound before stays good.
+    pub fn again(&self) -> usize {
+        let waits = |step: &Step| matches!(step, Step::Settle | Step::Intend);
+        self.steps().iter().position(waits).unwrap_or_default()
+    }
 }

@@ -34,7 +34,9 @@ const TIDY_EVERY: Duration = Duration::from_secs(30);
 const LEASE: Duration = Duration::from_secs(10);
 /// How often a lease is renewed.
 const LEASE_AGAIN: Duration = Duration::from_secs(2);
-/// Pause after a handover that failed.
+/// How often a handover tries other markers where some were not confirmed in time.
+const MARK_TRIES_MAX: u32 = 10;
+/// Pause after a handover that failed, and for each time that its markers did.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Pause between the declaration of a ring's queues and the first write to them. A broker that is
 /// killed within a second after it declared quorum queues may come back with the youngest never
@@ -150,9 +152,20 @@ impl Roller {
     async fn carry_out(&self, handover: &Handover) -> anyhow::Result<Source> {
         let mut progress =
             Progress { next: Source::Held, marker: Uuid::new_v4(), gone: Vec::new() };
-        for step in handover.steps() {
+        let (mut at, mut tries) = (0, 0);
+        while let Some(step) = handover.steps().get(at) {
             debug!(?step, "A roll goes on");
-            self.step(*step, handover, &mut progress).await.with_context(|| format!("{step:?}"))?;
+            match self.step(*step, handover, &mut progress).await {
+                Ok(()) => at += 1,
+                Err(error) if *step == Step::Mark && tries < MARK_TRIES_MAX => {
+                    warn!("Markers were not confirmed in time, trying others: {error:#}");
+                    tries += 1;
+                    at = handover.again();
+                    progress.marker = Uuid::new_v4();
+                    sleep(AGAIN_AFTER * tries).await;
+                }
+                Err(error) => return Err(error.context(format!("{step:?}"))),
+            }
         }
         Ok(progress.next)
     }
