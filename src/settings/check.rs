@@ -36,7 +36,7 @@ const PARKED_A_KEY_MAX: usize = 1_000_000;
 /// A day.
 const PARENT_WAIT_S_MAX: u32 = 86_400;
 /// Longest pause of a roll, in milliseconds.
-const SETTLE_MS_MAX: u32 = 60_000;
+const ROLL_MS_MAX: u32 = 60_000;
 /// Longest time that an old ring is kept, in minutes.
 const KEEP_MINUTES_MAX: u32 = 10_080;
 
@@ -166,10 +166,14 @@ fn park(park: &Park, complaints: &mut Complaints) {
 }
 
 fn generations(generations: &Generations, complaints: &mut Complaints) {
-    let (settle, keep) = (generations.settle_ms.get(), generations.keep_minutes.get());
-    complaints.unless(settle <= SETTLE_MS_MAX, "generations.settle_ms", || {
-        format!("is {settle}, must be at most {SETTLE_MS_MAX} (a minute)")
-    });
+    let keep = generations.keep_minutes.get();
+    for (name, wait) in
+        [("settle_ms", generations.settle_ms.get()), ("rest_ms", generations.rest_ms.get())]
+    {
+        complaints.unless(wait <= ROLL_MS_MAX, &format!("generations.{name}"), || {
+            format!("is {wait}, must be at most {ROLL_MS_MAX} (a minute)")
+        });
+    }
     complaints.unless(keep <= KEEP_MINUTES_MAX, "generations.keep_minutes", || {
         format!("is {keep}, must be at most {KEEP_MINUTES_MAX} (a week)")
     });

@@ -56,6 +56,7 @@ fn every_wrong_setting_is_complained_about_by_its_path() {
         ("park.wait_max_s = 86401", &[("park.wait_max_s", "a day")]),
         ("generations = { settle_ms = 60000, keep_minutes = 10080 }", &[]),
         ("generations.settle_ms = 60001", &[("generations.settle_ms", "a minute")]),
+        ("generations.rest_ms = 60001", &[("generations.rest_ms", "a minute")]),
         ("generations.keep_minutes = 10081", &[("generations.keep_minutes", "a week")]),
         ("ledger.retention_hours = 87600", &[]),
         ("ledger.retention_hours = 87601", &[("ledger.retention_hours", "ten years")]),

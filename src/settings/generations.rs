@@ -13,12 +13,15 @@ pub struct Generations {
     /// How long the broker may take to deliver what it has routed, in milliseconds: a roll waits so
     /// long before it says where a turn ends.
     pub settle_ms: NonZeroU32,
+    /// How long the broker may take to write down which queues it has, in milliseconds: new ones
+    /// rest so long before anybody relies on them.
+    pub rest_ms: NonZeroU32,
     /// How long the queues of a ring are kept, and consumed, after its turn, in minutes.
     pub keep_minutes: NonZeroU32,
 }
 
 impl Default for Generations {
     fn default() -> Self {
-        Self { settle_ms: u32(5_000), keep_minutes: u32(60) }
+        Self { settle_ms: u32(5_000), rest_ms: u32(2_000), keep_minutes: u32(60) }
     }
 }

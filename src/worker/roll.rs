@@ -38,11 +38,6 @@ const LEASE_AGAIN: Duration = Duration::from_secs(2);
 const MARK_TRIES_MAX: u32 = 10;
 /// Pause after a handover that failed, and for each time that its markers did.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// Pause between the declaration of a ring's queues and the first write to them. A broker that is
-/// killed within a second after it declared quorum queues may come back with the youngest never
-/// answering again (seen on 3.10.8 and 4.0.5), and what it confirmed would be out of reach.
-const QUEUES_REST: Duration = Duration::from_secs(2);
-
 /// The part of a worker that looks after the ring, for one life of its connection.
 pub(super) struct Roller {
     pub process: Arc<Process>,
@@ -72,7 +67,11 @@ impl Roller {
         let (mut seen, mut tidied) = (None, Instant::now());
         while !self.stop.is_cancelled() {
             match self.look(&mut seen).await {
-                Ok(Some(handover)) => self.roll(&handover, &mut seen).await,
+                Ok(Some(handover)) => {
+                    if self.roll(&handover, &mut seen).await {
+                        continue;
+                    }
+                }
                 Ok(None) if tidied.elapsed() > TIDY_EVERY => {
                     tidied = Instant::now();
                     self.tidy().await;
@@ -119,16 +118,16 @@ impl Roller {
         Ok(ring)
     }
 
-    /// Carries a handover out, unless another worker is at it.
-    async fn roll(&self, handover: &Handover, seen: &mut Option<Seen>) {
+    /// Carries a handover out, unless another worker is at it; whether it is done.
+    async fn roll(&self, handover: &Handover, seen: &mut Option<Seen>) -> bool {
         let (pool, worker) = (&self.process.pool, &self.process.worker);
         if !matches!(generations::lease(pool, worker, LEASE).await, Ok(true)) {
-            return;
+            return false;
         }
         // Somebody may have done it between the look and the lease.
         if self.look(seen).await.ok().flatten() != Some(*handover) {
             drop(generations::give_back(pool, worker).await);
-            return;
+            return false;
         }
         say(handover);
         let rolled = tokio::select! {
@@ -137,7 +136,7 @@ impl Roller {
             () = self.stop.cancelled() => Err(anyhow::anyhow!("this worker stops")),
         };
         drop(generations::give_back(pool, worker).await);
-        match rolled {
+        match &rolled {
             Ok(next) => {
                 self.process.rolls.rolled(handover.cause);
                 info!(cause = handover.cause.label(), to = next.generation(), "Handed over");
@@ -147,6 +146,7 @@ impl Roller {
                 self.pause(AGAIN_AFTER).await;
             }
         }
+        rolled.is_ok()
     }
 
     async fn carry_out(&self, handover: &Handover) -> anyhow::Result<Source> {
@@ -194,8 +194,12 @@ impl Roller {
             (Step::Declared, _, Source::Ring(generation), _) => {
                 generations::declared(pool, generation).await?
             }
+            // A broker that is killed within a second after it declared quorum queues may come back
+            // with the youngest never answering again (seen on 3.10.8 and 4.0.5), and what it
+            // confirmed would be out of reach.
             (Step::Rest, ..) => {
-                sleep(QUEUES_REST).await;
+                let rest = process.settings.generations.rest_ms.get();
+                sleep(Duration::from_millis(rest.into())).await;
                 true
             }
             (Step::Bind, _, next, _) => {

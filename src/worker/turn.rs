@@ -175,11 +175,11 @@ impl<'a, S: Store, H: Shell> Lane<'a, S, H> {
         let mut batch = Batch { items: Vec::new(), newest: None, marker: None };
         let (mut taken, mut bytes, mut next) = (0, 0_usize, Some(first));
         while let Some((tag, message)) = next {
-            taken += 1;
             if let Some(number) = message.marker() {
                 batch.marker = Some(Marker { tag, number });
                 break;
             }
+            taken += 1;
             batch.newest = Some(tag);
             bytes = bytes.saturating_add(message.body.len());
             if message.is_look() {

@@ -37,6 +37,7 @@ mod queues;
 mod replay;
 mod replay_outages;
 mod ring;
+mod rolls;
 mod senders;
 mod servers_lost;
 mod start;

@@ -47,16 +47,21 @@ async fn without_a_ring_writes_are_held_and_a_new_generation_takes_over() {
     send(&scene, 100).await;
     let mut worker = scene.worker().await;
     applied(&scene, 150).await;
+    // Held had a turn between them; whatever waits behind the first is applied before it.
+    let turns = "select turn, generation from keylane.turns order by turn";
+    let expected = [(1, 0), (2, 1), (3, 0), (4, 2)];
+    let expected =
+        expected.map(|(turn, generation)| json!({"turn": turn, "generation": generation}));
+    wait::until_equal(wait::SOON, "a new ring has its turn", expected.to_vec(), async || {
+        scene.rows(turns).await
+    })
+    .await;
     send(&scene, 150).await;
     applied(&scene, 200).await;
-    let generations = "select generation, partitions, state from keylane.generations order by 1";
-    let expected = [
-        json!({"generation": 1, "partitions": 2, "state": "open"}),
-        json!({"generation": 2, "partitions": 2, "state": "open"}),
-    ];
-    assert_eq!(scene.rows(generations).await, expected);
-    let through = "select count(*) from keylane.partitions where generation = 2";
-    assert_eq!(scene.number(through).await, 2, "new writes flow through the new ring");
+    wait::until_equal(wait::SOON, "new writes flow through the new ring", 2, async || {
+        scene.number("select count(*) from keylane.partitions where generation = 2").await
+    })
+    .await;
 
     // A missing queue is no reason for a repair either, and the setting is not read again.
     worker.kill();
@@ -66,5 +71,8 @@ async fn without_a_ring_writes_are_held_and_a_new_generation_takes_over() {
     send(&scene, 200).await;
     applied(&scene, 250).await;
     let newest = "select partitions from keylane.generations where generation = 3";
-    assert_eq!(scene.number(newest).await, 2);
+    wait::until_equal(wait::SOON, "the next ring is as large as the last", 2, async || {
+        scene.number(newest).await
+    })
+    .await;
 }

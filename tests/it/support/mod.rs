@@ -6,6 +6,7 @@ mod database;
 pub(crate) mod entities;
 pub(crate) mod http;
 pub(crate) mod load;
+pub(crate) mod numbered;
 mod operator;
 pub(crate) mod peer;
 mod process;

@@ -12,12 +12,12 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::servers::{Servers, Vhost};
-use super::{Process, Sender, Worker};
+use super::{Process, Sender, Worker, wait};
 
 /// Partitions of a test's ring: enough for keys to be spread.
 pub(crate) const PARTITIONS: u16 = 2;
 /// Generations and partitions that are cleared away at most.
-const GENERATIONS_MAX: u32 = 4;
+const GENERATIONS_MAX: u32 = 8;
 const PARTITIONS_MAX: u16 = 4;
 
 /// Database, prefix and settings of one test.
@@ -31,7 +31,7 @@ pub(crate) struct Scene {
     pub pool: PgPool,
     entities: String,
     /// Its servers outlive it, so it has to clear away what it made.
-    clears: bool,
+    shared: bool,
 }
 
 impl Scene {
@@ -39,7 +39,7 @@ impl Scene {
     pub(crate) async fn new(tables: &str, entities: &str) -> Self {
         let name = random_name();
         let mut scene = Self::on(Servers::shared(), &name, tables, entities).await;
-        scene.clears = true;
+        scene.shared = true;
         scene
     }
 
@@ -52,7 +52,7 @@ impl Scene {
     pub(crate) async fn on_vhost(vhost: &Vhost, tables: &str, entities: &str) -> Self {
         let servers = Servers { amqp: vhost.url.clone(), ..Servers::shared() };
         let mut scene = Self::on(servers, "keylane", tables, entities).await;
-        scene.clears = true;
+        scene.shared = true;
         scene
     }
 
@@ -68,7 +68,7 @@ impl Scene {
         let options = url.parse::<PgConnectOptions>().unwrap().options([("search_path", "public")]);
         let pool = PgPoolOptions::new().max_connections(3).connect_lazy_with(options);
         let (prefix, entities) = (prefix.to_owned(), entities.to_owned());
-        let scene = Self { servers, prefix, name, url, pool, entities, clears: false };
+        let scene = Self { servers, prefix, name, url, pool, entities, shared: false };
         let mut connection = scene.pool.acquire().await.unwrap();
         migrate(&mut connection).await.unwrap();
         drop(connection);
@@ -82,19 +82,31 @@ impl Scene {
             "amqp = {{ url = '{}', prefix = '{}', partitions = {PARTITIONS} }}\n\
              database = {{ url = '{}', connections_max = 6 }}\n\
              telemetry = {{ format = 'text' }}\n\
-             generations = {{ settle_ms = 300 }}\n{}",
-            self.servers.amqp, self.prefix, self.url, self.entities
+             generations = {{ settle_ms = 300, rest_ms = {} }}\n{}",
+            self.servers.amqp,
+            self.prefix,
+            self.url,
+            // Nobody kills the shared servers.
+            if self.shared { 1 } else { 2_000 },
+            self.entities
         )
     }
 
-    /// A worker that is ready.
+    /// A worker that is ready and has made a ring.
     pub(crate) async fn worker(&self) -> Worker {
         self.worker_with(&[]).await
     }
 
-    /// A worker that is ready, with `settings` over those of [`Self::config`].
+    /// A worker that is ready and has made a ring, with `settings` over those of [`Self::config`].
     pub(crate) async fn worker_with(&self, settings: &[(&str, &str)]) -> Worker {
-        Worker::spawn(&self.config(), settings).ready().await
+        let worker = Worker::spawn(&self.config(), settings).ready().await;
+        wait::until(wait::SOON, "a ring has its turn", async || {
+            let first = "select generation from keylane.turns where closed_at is null
+                          order by turn limit 1";
+            self.number(first).await > 0
+        })
+        .await;
+        worker
     }
 
     /// An ingress that is ready; a worker must have been there once.
@@ -142,7 +154,7 @@ impl Scene {
 
 impl Drop for Scene {
     fn drop(&mut self) {
-        if !self.clears {
+        if !self.shared {
             return;
         }
         let (servers, prefix) = (self.servers.clone(), self.prefix.clone());
