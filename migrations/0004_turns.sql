@@ -1,6 +1,6 @@
 -- Why: rings come and go, and each key keeps its order: the line of turns says which source is
 -- consumed, and markers in the queues say where a turn ends.
--- Locks: keylane.generations, for a moment; nothing of the user's.
+-- Locks: keylane.generations and keylane.dead_letters, for a moment; nothing of the user's.
 -- Old binary beside it: must be stopped before. It knows of no turns, and would apply a ring's
 -- writes before those that wait in front of them.
 
@@ -49,3 +49,10 @@ create table keylane.routing (
 );
 insert into keylane.routing (broker, partitions)
 select broker, partitions from keylane.generations where state = 'open';
+
+-- A message that is no write has no name to be known by. It may come twice (again after a lost
+-- acknowledgement, or by two sources while routing changes), and is one open dead letter all the
+-- same: SHA-256 of all that its sender made of it.
+alter table keylane.dead_letters add column digest bytea;
+create unique index dead_letters_digest on keylane.dead_letters (digest)
+    where digest is not null and state in ('dead', 'replaying');

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 /// Begins what stands in place of a text of the sender that is no text; its bytes follow, in a
@@ -78,6 +79,22 @@ impl Message {
         }
         let number = self.properties.message_id.as_deref().and_then(|id| Uuid::parse_str(id).ok());
         Some(number.unwrap_or_default())
+    }
+}
+
+impl Message {
+    /// SHA-256 of all that the sender made of it: what the broker adds at a redelivery
+    /// (`x-delivery-count`) or when it gives up (`x-death`) is left out.
+    pub fn digest(&self) -> [u8; 32] {
+        let mut properties = self.properties.clone();
+        properties.headers.retain(|name, _| !name.starts_with("x-"));
+        let properties = properties.stored().to_string();
+        let mut digest = Sha256::new();
+        for part in [self.routing_key.as_bytes(), properties.as_bytes(), &self.body] {
+            digest.update(part.len().to_be_bytes());
+            digest.update(part);
+        }
+        digest.finalize().into()
     }
 }
 
@@ -186,6 +203,25 @@ mod tests {
         assert_eq!(none, Properties::default());
         for other in [r#"{"headers":[]}"#, r#"{"priority":256}"#, r#"{"type":1}"#] {
             assert!(Properties::restored(serde_json::from_str(other).unwrap()).is_err(), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_message_that_comes_again_is_the_same_and_any_other_is_not() {
+        let message = |key: &str, headers: &[(&str, &str)], body: &str| {
+            let headers = headers.iter().map(|(name, text)| ((*name).into(), (*text).into()));
+            let properties = Properties { headers: headers.collect(), ..Properties::default() };
+            Message { routing_key: key.into(), properties, body: body.into() }.digest()
+        };
+        let first = message("k", &[("a", "1")], "{}");
+        assert_eq!(first, message("k", &[("a", "1"), ("x-delivery-count", "3")], "{}"));
+        for other in [
+            message("k1", &[("a", "1")], "{}"),
+            message("k", &[("a", "2")], "{}"),
+            message("k", &[("a", "1")], "{} "),
+            message("", &[("a", "1")], "k{}"),
+        ] {
+            assert_ne!(first, other);
         }
     }
 }

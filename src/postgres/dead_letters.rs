@@ -22,14 +22,15 @@ pub(super) async fn insert(
     const SQL: &str = "
         insert into keylane.dead_letters
                (generation, partition, dead_at, entity, key, write_id, fingerprint, state, stops,
-                reason, detail, pointer, routing_key, properties, body)
+                reason, detail, pointer, routing_key, properties, body, digest)
         select $1, $2, $3, entity, key, write_id, fingerprint, state, stops, reason, detail,
-               pointer, routing_key, properties, body
+               pointer, routing_key, properties, body, digest
           from unnest($4::text[], $5::text[], $6::text[], $7::bytea[], $8::text[], $9::bool[],
                       $10::text[], $11::text[], $12::text[], $13::text[], $14::jsonb[],
-                      $15::bytea[])
+                      $15::bytea[], $16::bytea[])
                with ordinality as letter (entity, key, write_id, fingerprint, state, stops, reason,
-                                          detail, pointer, routing_key, properties, body, place)
+                                          detail, pointer, routing_key, properties, body, digest,
+                                          place)
          order by place
             on conflict do nothing
         returning state <> 'dead'";
@@ -59,9 +60,15 @@ pub(super) async fn insert(
         .bind(messages().map(|message| escape(&message.routing_key)).collect::<Vec<_>>())
         .bind(messages().map(|message| message.properties.stored()).collect::<Vec<_>>())
         .bind(messages().map(|message| message.body.as_slice()).collect::<Vec<_>>())
+        .bind(letters.iter().map(|(item, _)| digest(item)).collect::<Vec<_>>())
         .fetch_all(connection)
         .await?;
     Ok(rests.into_iter().filter(|rests| *rests).count())
+}
+
+/// What a message without a name is known by.
+fn digest(item: &Item) -> Option<Vec<u8>> {
+    item.identity().is_none().then(|| item.message.digest().to_vec())
 }
 
 /// Open dead letters of one entity, reason and state.

@@ -40,7 +40,7 @@ async fn whatever_becomes_of_the_ring_every_key_keeps_its_order() {
     let own = OwnServers::start().await;
     let scene = Scene::on_own(&own.servers, numbered::TABLES, numbered::ENTITIES).await;
     let four = [("amqp.partitions", "4")];
-    let mut workers = vec![scene.worker_with(&four).await, scene.worker_with(&four).await];
+    let mut workers = [scene.worker_with(&four).await, scene.worker_with(&four).await];
     let numbered = Numbered::new(&scene);
     let stop = CancellationToken::new();
     let restarts = restarts();

@@ -1,7 +1,6 @@
 //! Servers that restart or die under load. Each test has servers of its own.
 
 use crate::support::load::Load;
-use crate::support::servers::broker_version;
 use crate::support::{OwnServers, Scene, entities};
 
 #[tokio::test]
@@ -39,8 +38,5 @@ async fn a_broker_that_restarts_or_dies_costs_no_write() {
     })
     .await;
     load.verify().await;
-    // Where the broker forgets its ring, the order across the restart is not promised yet.
-    if broker_version() >= 4 {
-        load.verify_order().await;
-    }
+    load.verify_order().await;
 }

@@ -235,6 +235,11 @@ async fn update(
                     where o.entity = d.entity and o.key = d.key and o.write_id = d.write_id
                       and o.fingerprint = d.fingerprint and o.id <> d.id
                       and (o.state in ('dead', 'parked', 'waiting', 'replaying')
+                           or o.state = 'discarded' and o.id > d.id)
+                   union all
+                   select from keylane.dead_letters o
+                    where o.digest = d.digest and o.id <> d.id
+                      and (o.state in ('dead', 'replaying')
                            or o.state = 'discarded' and o.id > d.id)))
              order by d.id
                for update)

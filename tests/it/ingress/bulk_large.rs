@@ -11,7 +11,6 @@ use tokio::time::timeout;
 
 use super::Stage;
 use super::bulk::{bulk, item};
-use crate::support::servers::broker_version;
 use crate::support::{Client, OwnServers, Scene, entities, wait};
 
 const ITEMS: usize = 100_000;
@@ -129,10 +128,7 @@ async fn a_broker_that_dies_in_the_middle_stops_keys_and_the_file_sent_again_com
     let once = "select count(*) from (select key from history group by key
                  having count(*) = 1000 and count(distinct seq) = 1000) q";
     assert_eq!(stage.number(once).await, i64::try_from(LINES).unwrap(), "each exactly once");
-    // Where the broker forgets its ring, the order across the restart is not promised yet.
-    if broker_version() >= 4 {
-        let overtaken = "select count(*) from (select seq, lag(seq) over (partition by key
-                          order by id) as before from history) h where seq <= before";
-        assert_eq!(stage.number(overtaken).await, 0);
-    }
+    let overtaken = "select count(*) from (select seq, lag(seq) over (partition by key
+                      order by id) as before from history) h where seq <= before";
+    assert_eq!(stage.number(overtaken).await, 0);
 }

@@ -104,11 +104,16 @@ impl<'a> Numbered<'a> {
             while sender.try_send(&writes).await.is_err() {
                 sender = self.reconnect().await;
             }
-            let mut confirmed = self.confirmed.lock().unwrap();
-            window.iter().for_each(|key| confirmed[*key] += 1);
-            drop(confirmed);
+            self.confirm(window);
             next = Instant::now().max(next + WINDOW_EVERY);
             sleep_until(next).await;
+        }
+    }
+
+    fn confirm(&self, window: &[usize]) {
+        let mut confirmed = self.confirmed.lock().unwrap();
+        for key in window {
+            confirmed[*key] += 1;
         }
     }
 
