@@ -17,6 +17,7 @@ pub mod hot;
 pub mod json;
 pub mod key;
 mod lines;
+mod loaded;
 pub mod message;
 pub mod moment;
 pub mod number;

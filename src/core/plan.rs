@@ -17,53 +17,12 @@ use super::fingerprint::Fingerprint;
 use super::fold::Lane;
 use super::key::Key;
 use super::lines::Lines;
+pub use super::loaded::{Loaded, Recorded};
 use super::outcome::{Outcome, Reason, Rejection, Rest};
-use super::parking::{ByKey, Gate, KeyChange, Obstacle, ParkLimits, Waiting, WaitsFor};
+use super::parking::{ByKey, KeyChange, Obstacle, ParkLimits, Waiting, WaitsFor};
 use super::roll::Standing;
 use super::row::{Row, RowChange};
 use super::write::{Identity, Write};
-
-/// A line of the ledger.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recorded {
-    /// The key under which the write id was used.
-    pub key: String,
-    pub fingerprint: Fingerprint,
-    pub outcome: Outcome,
-    pub applied_at: OffsetDateTime,
-}
-
-/// What the store knew when the batch was loaded.
-#[derive(Debug, Clone)]
-pub struct Loaded {
-    /// The database's clock.
-    pub now: OffsetDateTime,
-    /// Ledger lines by ledger id; one write id may have been used under several keys. Writes that
-    /// rest are among them.
-    pub known: HashMap<Uuid, Vec<Recorded>>,
-    /// Rows that are there, by entity and routing key.
-    pub rows: HashMap<String, HashMap<String, Row>>,
-    /// Rows that somebody else holds, and who.
-    pub locked: ByKey<String>,
-    /// Keys that stand still.
-    pub gates: ByKey<Gate>,
-    /// Whether what is not known yet may be applied.
-    pub standing: Standing,
-}
-
-impl Loaded {
-    /// Nothing is known and nothing is there.
-    pub fn nothing(now: OffsetDateTime) -> Self {
-        Self {
-            now,
-            known: HashMap::new(),
-            rows: HashMap::new(),
-            locked: ByKey::default(),
-            gates: ByKey::default(),
-            standing: Standing::Mine,
-        }
-    }
-}
 
 /// What one delivery gets.
 #[derive(Debug, Clone, PartialEq, Eq)]

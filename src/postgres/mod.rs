@@ -5,6 +5,7 @@ pub mod claim;
 pub mod connect;
 pub mod dead_letters;
 mod error;
+mod fence;
 pub mod generations;
 pub mod hot_keys;
 pub mod ledger;

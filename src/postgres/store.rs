@@ -5,31 +5,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
-use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Row as _};
-use time::OffsetDateTime;
+use sqlx::{PgConnection, PgPool, Postgres};
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
-use tracing::{debug, warn};
+use tracing::debug;
 use uuid::Uuid;
 
 use crate::core::batch::{Item, Wanted};
 use crate::core::entity::Entity;
 use crate::core::failure::Failure;
-use crate::core::parking::{ByKey, Gate};
 use crate::core::partition::{Epoch, PartitionId};
 use crate::core::plan::{CommitPlan, Loaded};
-use crate::core::roll::{Passing, Source, Standing};
+use crate::core::roll::{Passing, Standing};
 use crate::store::{Opened, Opening, Store};
 
 use super::error::{Blame, failure, ours};
+use super::fence::{self, Transaction};
 use super::rows::Statements;
 use super::{claim, dead_letters, ledger, parking, turns};
 
 /// What a call may take beyond the server's own statement timeout before the connection counts as
 /// lost: the server may be the one that is stopped.
 const ANSWER_MARGIN: Duration = Duration::from_secs(5);
-/// Longest wait for a lock once it is known that somebody holds one for long.
-const IMPATIENCE: Duration = Duration::from_millis(100);
 
 /// [`Store`] on PostgreSQL: a pooled connection for as long as the partition is busy.
 pub struct PgStore {
@@ -45,21 +42,6 @@ struct Session {
     connection: PoolConnection<Postgres>,
     epoch: Epoch,
     transaction: Transaction,
-}
-
-/// What the open transaction knows.
-struct Transaction {
-    now: OffsetDateTime,
-    /// Of the ledger, for new lines.
-    part: i32,
-    /// Rows that somebody holds are waited for.
-    patient: bool,
-    /// Some key stands still.
-    stands_still: bool,
-    /// The keys that are looked at.
-    gates: ByKey<Gate>,
-    /// Whether what is new may be applied.
-    standing: Standing,
 }
 
 impl PgStore {
@@ -122,7 +104,9 @@ impl PgStore {
         partition: PartitionId,
         opening: &Opening,
     ) -> Result<Opened, Failure> {
-        let mut opened = begin(session, partition, opening).await?;
+        let begun = fence::begin(&mut session.connection, session.epoch, partition, opening);
+        let (transaction, mut opened) = begun.await?;
+        session.transaction = transaction;
         let Transaction { stands_still, standing, .. } = session.transaction;
         let looks = stands_still && standing == Standing::Mine;
         let looks = looks.then_some(opening.look.as_ref()).flatten();
@@ -243,72 +227,15 @@ impl PgStore {
     }
 }
 
-/// Opens the transaction and checks the fence, in one round trip and before any row is locked: a
-/// superseded epoch must fail before it holds locks that the new owner waits for. What is loaded
-/// comes in later statements, whose snapshots see all that the old owner committed.
-async fn begin(
-    session: &mut Session,
-    partition: PartitionId,
-    opening: &Opening,
-) -> Result<Opened, Failure> {
-    let bound = if opening.patient { String::new() } else { lock_timeout(IMPATIENCE) };
-    let PartitionId { generation, partition: number } = partition;
-    let of_partition = format!("k where k.generation = {generation} and k.partition = {number}");
-    // What stands still is read in a statement of its own, after the fence is held: an operator who
-    // pauses a key and then waits for that lock is seen by everything that comes later.
-    let sql = format!(
-        "begin isolation level read committed; set constraints all immediate; {bound}\
-         select epoch, closed_at is not null from keylane.partitions \
-          where generation = {generation} and partition = {number} for share; \
-         select clock_timestamp(), (select max(part) from keylane.ledger_parts), \
-                exists (select from keylane.parked_keys), \
-                (select extract(epoch from min(k.due_at) - clock_timestamp())::float8 \
-                   from keylane.parked_keys {of_partition} and k.due_at is not null), \
-                exists (select from keylane.parked_keys {of_partition} and k.waits_for = 'lock'), \
-                (select generation from keylane.turns where closed_at is null order by turn limit 1), \
-                exists (select from keylane.turns \
-                         where closed_at is null and generation = {generation})"
-    );
-    let unreadable = |error: sqlx::Error| ours(&error);
-    let rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(&mut *session.connection).await;
-    let rows = rows.map_err(unreadable)?;
-    let [fence, known] = rows.as_slice() else { return Err(ours(&sqlx::Error::RowNotFound)) };
-    let epoch = Epoch(fence.try_get(0).map_err(unreadable)?);
-    if epoch != session.epoch {
-        warn!(%partition, ours = %session.epoch, theirs = %epoch, "Another claim superseded ours");
-        return Err(Failure::Superseded);
-    }
-    let closed = fence.try_get(1).map_err(unreadable)?;
-    let first: Option<i32> = known.try_get(5).map_err(unreadable)?;
-    let first = first.map(Source::from_generation);
-    let waits = known.try_get(6).map_err(unreadable)?;
-    let standing = Standing::of(partition, first, closed, waits);
-    session.transaction = Transaction {
-        now: known.try_get(0).map_err(unreadable)?,
-        part: known.try_get::<Option<i32>, _>(1).map_err(unreadable)?.unwrap_or(0),
-        patient: opening.patient,
-        stands_still: known.try_get(2).map_err(unreadable)?,
-        gates: ByKey::default(),
-        standing,
-    };
-    let due: Option<f64> = known.try_get(3).map_err(unreadable)?;
-    // What rests is looked at by the lane whose turn it is.
-    let due = due.filter(|_| standing == Standing::Mine);
-    Ok(Opened {
-        due: due.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default()),
-        locked: known.try_get(4).map_err(unreadable)?,
-        ..Opened::default()
-    })
-}
-
 async fn try_pass(
     session: &mut Session,
     partition: PartitionId,
     marker: Uuid,
     waited: Duration,
 ) -> Result<Passing, Failure> {
-    begin(session, partition, &Opening { patient: true, look: None }).await?;
-    let standing = session.transaction.standing;
+    let opening = Opening { patient: true, look: None };
+    let begun = fence::begin(&mut session.connection, session.epoch, partition, &opening).await?;
+    let standing = begun.0.standing;
     let connection = &mut *session.connection;
     let passing = turns::pass_marker(connection, partition, marker, standing, waited).await;
     let passing = passing.map_err(|error| ours(&error))?;
@@ -326,10 +253,6 @@ async fn end(connection: &mut PgConnection, blame: Blame) -> Result<(), Failure>
     }
 }
 
-fn lock_timeout(bound: Duration) -> String {
-    format!("set local lock_timeout = {}; ", bound.as_millis())
-}
-
 impl Store for PgStore {
     async fn claim(&mut self, partition: PartitionId) -> Result<Epoch, Failure> {
         self.session = None;
@@ -340,14 +263,7 @@ impl Store for PgStore {
         match timeout(self.answer_max * 2, claimed).await {
             Ok(Ok(epoch)) => {
                 debug!(%partition, %epoch, "Claimed");
-                let transaction = Transaction {
-                    now: OffsetDateTime::UNIX_EPOCH,
-                    part: 0,
-                    patient: true,
-                    stands_still: false,
-                    gates: ByKey::default(),
-                    standing: Standing::NotYet,
-                };
+                let transaction = Transaction::none();
                 self.session = Some(Session { connection, epoch, transaction });
                 Ok(epoch)
             }

@@ -38,6 +38,7 @@ mod replay;
 mod replay_outages;
 mod ring;
 mod rolls;
+mod rolls_without;
 mod senders;
 mod servers_lost;
 mod start;

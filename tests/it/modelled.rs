@@ -70,10 +70,11 @@ async fn run(seed: u64, batch_max: &str) {
     let mut model = Model::default();
     let mut answers = Vec::new();
     let mut writes = Vec::new();
-    for _ in 0..WRITES {
+    for number in 0..WRITES {
         let message = generator.next(&model);
         answers.push(model.apply(&message, OffsetDateTime::now_utc()));
-        writes.push(as_write(&message));
+        // No two are the same: a message without a name that is would be the same dead letter.
+        writes.push(as_write(&message).header("number", &number.to_string()));
     }
 
     // One third as it comes, one third as a backlog, and the end again as it comes.

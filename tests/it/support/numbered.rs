@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Scene, Sender, Write, wait, write};
 
-const KEYS: usize = 2_000;
+pub(crate) const KEYS: usize = 2_000;
 const SENDERS: usize = 4;
 /// Keys of a sender that get their next number together.
 const WINDOW: usize = 60;
@@ -91,6 +91,15 @@ impl<'a> Numbered<'a> {
         futures_util::future::join_all(senders).await;
     }
 
+    /// Gives every key its next number.
+    pub(crate) async fn round(&self) {
+        let sender = self.scene.sender().await;
+        let keys: Vec<usize> = (0..KEYS).collect();
+        let writes: Vec<Write> = keys.iter().map(|key| self.next_of(*key)).collect();
+        sender.send(&writes).await;
+        self.confirm(&keys);
+    }
+
     async fn send(&self, number: usize, stop: &CancellationToken) {
         let keys: Vec<usize> = (0..KEYS).filter(|key| key % SENDERS == number).collect();
         let mut sender = self.reconnect().await;
@@ -143,6 +152,12 @@ impl<'a> Numbered<'a> {
     /// Waits until `more` writes than now are applied.
     pub(crate) async fn flows(&self, more: i64) {
         let goal = self.arrived().await + more;
+        wait::until(DRAINED_MAX, "writes are applied", async || self.arrived().await >= goal).await;
+    }
+
+    /// Waits until so many are applied in all.
+    pub(crate) async fn arrives(&self, goal: usize) {
+        let goal = i64::try_from(goal).unwrap();
         wait::until(DRAINED_MAX, "writes are applied", async || self.arrived().await >= goal).await;
     }
 
