@@ -91,6 +91,9 @@ async fn answer(
     let call = |scope| -> Result<Call<'_>, Problem> {
         let authorization = parts.headers.get(AUTHORIZATION);
         ingress.tokens.check(authorization, scope, peer).map_err(denied)?;
+        if let Some(why) = ingress.catalogue.missing() {
+            return Err(Problem::new(Own::DatabaseUnavailable, why));
+        }
         Ok(Call {
             ingress,
             method: parts.method.clone(),

@@ -7,6 +7,7 @@ mod calls;
 mod chaos;
 mod integration;
 mod keys;
+mod late_servers;
 mod leaks;
 mod limits;
 mod outages;
