@@ -136,18 +136,11 @@ fn in_hand(ingress: &Ingress) -> Result<tokio::sync::OwnedSemaphorePermit, Probl
 }
 
 fn denied(denied: Denied) -> Problem {
-    let unauthorized = |detail: &str| Problem::new(Own::Unauthorized, detail);
-    let forbidden = |detail: String| Problem::new(Own::Forbidden, detail);
-    match denied {
-        Denied::Missing => unauthorized("send Authorization: Bearer <token>"),
-        Denied::Invalid => unauthorized("this token is not valid"),
-        Denied::Forbidden { scope } => {
-            forbidden(format!("this token does not have the scope {scope:?}").to_lowercase())
-        }
-        Denied::NotLoopback => forbidden(
-            "no tokens are configured (http.tokens_file), so only loopback is served".to_owned(),
-        ),
-    }
+    let code = match denied {
+        Denied::Missing | Denied::Invalid => Own::Unauthorized,
+        Denied::Forbidden { .. } | Denied::NotLoopback => Own::Forbidden,
+    };
+    Problem { challenge: denied.challenge(), ..Problem::new(code, denied.to_string()) }
 }
 
 fn not_allowed(methods: &'static str) -> Problem {

@@ -15,6 +15,7 @@ mod refused;
 mod repeats;
 mod repeats_lost;
 mod stop;
+mod tokens;
 
 use serde_json::Value;
 
