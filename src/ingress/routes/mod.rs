@@ -20,6 +20,7 @@ use axum::http::{HeaderMap, Method};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 
+use crate::core::message::Properties;
 use crate::http::TraceContext;
 
 use super::Ingress;
@@ -124,6 +125,14 @@ async fn answer(
         (_, [_]) => Err(not_allowed("POST")),
         (_, _) => Err(not_allowed("GET, HEAD, PATCH, PUT, POST, DELETE")),
     }
+}
+
+/// Lets the trace of a request go on with its message.
+fn carry_on(trace: Option<&TraceContext>, properties: &mut Properties) {
+    let Some(TraceContext { traceparent, tracestate }) = trace.cloned() else { return };
+    let headers = &mut properties.headers;
+    headers.insert("traceparent".to_owned(), traceparent.into());
+    headers.extend(tracestate.map(|state| ("tracestate".to_owned(), state.into())));
 }
 
 /// A place among the requests in hand.

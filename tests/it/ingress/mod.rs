@@ -16,6 +16,7 @@ mod repeats;
 mod repeats_lost;
 mod stop;
 mod tokens;
+mod traces;
 
 use serde_json::Value;
 
