@@ -11,6 +11,8 @@ mod late_servers;
 mod leaks;
 mod limits;
 mod outages;
+mod parked;
+mod readers;
 mod refused;
 mod repeats;
 mod repeats_lost;
