@@ -1,6 +1,7 @@
 //! Whoever does not read the results of a bulk request holds up nobody but themselves.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -15,6 +16,11 @@ const MEMORY_KB_MAX: u64 = 30_000;
 const TAKEN_BYTES_MAX: u64 = 64 << 20;
 /// The receive buffer of a caller who reads nothing.
 const RECEIVED_BYTES_MAX: u32 = 4_096;
+
+/// What somebody sends who reads slowly, and how slowly: for longer than the patience of the
+/// ingress, but never that long without a byte.
+const CHUNKS: usize = 100;
+const PACE: Duration = Duration::from_millis(25);
 
 /// A bulk request in chunks, begun.
 async fn begun(port: u16) -> TcpStream {
@@ -76,18 +82,20 @@ async fn who_never_reads_is_given_up_and_meanwhile_others_are_answered() {
 
 #[tokio::test]
 async fn who_reads_slowly_gets_every_result() {
-    let stage = Stage::with(&[("http.body_timeout_ms", "2000")]).await;
+    let stage = Stage::with(&[("http.body_timeout_ms", "1000")]).await;
     let mut stream = begun(stage.ingress.port).await;
     let (mut reading, mut writing) = stream.split();
     let sending = async {
-        for _ in 0..20 {
+        for _ in 0..CHUNKS {
             writing.write_all(&chunk()).await.unwrap();
         }
         writing.write_all(b"0\r\n\r\n").await.unwrap();
     };
     let reading = async {
-        let (mut text, mut piece) = (Vec::new(), [0; 1_000]);
-        while !text.ends_with(b"0\r\n\r\n") {
+        let (mut text, mut piece) = (Vec::new(), vec![0; 50_000]);
+        let mut pace = tokio::time::interval(PACE);
+        while !text.ends_with(b"\r\n0\r\n\r\n") {
+            pace.tick().await;
             let count = reading.read(&mut piece).await.unwrap();
             assert!(count > 0, "it was cut off after {} bytes", text.len());
             text.extend_from_slice(&piece[..count]);
@@ -95,5 +103,5 @@ async fn who_reads_slowly_gets_every_result() {
         String::from_utf8(text).unwrap().matches("unknown_change").count()
     };
     let ((), results) = tokio::join!(sending, reading);
-    assert_eq!(results, 2_000);
+    assert_eq!(results, 100 * CHUNKS);
 }
