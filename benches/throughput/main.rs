@@ -3,7 +3,7 @@
 //!
 //! Rates of a shared machine are worth little, their ratios within a run are.
 //! MESSAGES sets the number of messages; ONLY names the parts to run:
-//! null,naive,clients,uniform,hot,counters,latency,http. HTTP_REQUESTS, where it is set, is the number
+//! null,naive,clients,uniform,hot,counters,latency,http. `HTTP_REQUESTS`, where it is set, is the number
 //! of requests over which the memory is watched.
 
 mod broker;
