@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Owns `make bench`: the release program against fresh private servers, which are gone afterwards, however it ends.
 # MESSAGES=200000 sets how many messages each part gets, ONLY=null,uniform the parts (see benches/throughput/main.rs);
-# KEYLANE_BROKER=4 measures with RabbitMQ 4.
+# HTTP_REQUESTS=1000000 watches the memory over so many requests (with ONLY=memory nothing else); KEYLANE_BROKER=4 measures with RabbitMQ 4.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$project"

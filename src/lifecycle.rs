@@ -32,14 +32,6 @@ impl Lifecycle {
         })
     }
 
-    /// Waits for a signal, before anything runs that would have to be drained.
-    pub async fn signalled(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-
     /// Cancelled when the process is to stop.
     pub fn drain(&self) -> CancellationToken {
         self.drain.clone()

@@ -1,32 +1,30 @@
 //! A long-running process: a worker, an ingress, or both.
 //!
 //! Owns: what is started in which order, and in which order it ends: readiness off, requests
-//! answered, lanes drained, and only then the page for probes.
+//! answered, lanes drained, and only then the page for probes. It answers probes from the first
+//! moment, whoever else is away.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
-use tokio::time::sleep;
+use anyhow::Context;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
 
 use crate::http;
 use crate::ingress::auth::Tokens;
 use crate::ingress::{self, Ingress};
 use crate::lifecycle::Lifecycle;
-use crate::postgres::catalogue::CatalogueError;
 use crate::postgres::catalogue::current::Catalogue;
-use crate::postgres::{connect, migrate};
+use crate::postgres::connect;
+use crate::reload::Reload;
 use crate::settings::Settings;
 use crate::telemetry::metrics;
 use crate::worker;
 
 /// Connections that an ingress takes of `database.connections_max`.
 const INGRESS_CONNECTIONS: u32 = 4;
-/// Pause before a database is tried again that is away at the start.
-const DATABASE_AFTER: Duration = Duration::from_secs(1);
 
 /// What a process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,22 +33,23 @@ pub struct Roles {
     pub ingress: bool,
 }
 
+type Missing = Box<dyn Fn() -> Vec<String> + Send + Sync>;
+
 /// Runs until a signal, or until it cannot go on.
-pub async fn run(settings: Settings, roles: Roles) -> anyhow::Result<ExitCode> {
+pub async fn run(settings: Settings, roles: Roles, reload: Reload) -> anyhow::Result<ExitCode> {
     let drain_max = Duration::from_millis(settings.worker.drain_max_ms.get().into());
     let mut lifecycle = Lifecycle::new(drain_max).context("listen for signals")?;
     let page = metrics::install()?;
     let drain = lifecycle.drain();
-    let catalogue = tokio::select! {
-        catalogue = catalogue(&settings, roles) => catalogue?,
-        // The database may stay away for long.
-        () = lifecycle.signalled() => return Ok(ExitCode::SUCCESS),
-    };
     let listener = http::bind(&settings.http.listen).await?;
+    let catalogue = catalogue(&mut lifecycle, &settings)?;
+    lifecycle.spawn("reload", reload.run(drain.clone()));
 
     // Each ends when the one before it has: requests, then lanes, then probes.
     let (answered, drained) = (CancellationToken::new(), CancellationToken::new());
-    let mut missing: Vec<Missing> = Vec::new();
+    let entities = Arc::clone(&catalogue);
+    let unread = move || entities.missing().map(|why| format!("database: {why}"));
+    let mut missing: Vec<Missing> = vec![Box::new(move || unread().into_iter().collect())];
     let mut router = axum::Router::new();
     if roles.ingress {
         let pool = connect::pool_of(&settings.database, INGRESS_CONNECTIONS);
@@ -86,46 +85,27 @@ pub async fn run(settings: Settings, roles: Roles) -> anyhow::Result<ExitCode> {
             Ok(())
         });
     }
-    let missing = move || missing.iter().flat_map(|of| of()).collect();
+    // Both roles may lack the same.
+    let missing = move || missing.iter().flat_map(|of| of()).collect::<BTreeSet<_>>();
+    let missing = move || missing().into_iter().collect();
     let router = router.merge(http::probes::router(page, Arc::new(missing)));
     lifecycle.spawn("http", http::serve(listener, router, &settings.http, drained)?);
     Ok(lifecycle.run().await)
 }
 
-type Missing = Box<dyn Fn() -> Vec<String> + Send + Sync>;
-
-/// Reads the entities. A worker that cannot is of no use and ends; an ingress needs the database
-/// for this alone, and waits for it.
-async fn catalogue(settings: &Settings, roles: Roles) -> anyhow::Result<Arc<Catalogue>> {
+/// The entities: read as soon as the database is there, by a task that ends the process where
+/// waiting would not help.
+fn catalogue(lifecycle: &mut Lifecycle, settings: &Settings) -> anyhow::Result<Arc<Catalogue>> {
     let pool = connect::pool_of(&settings.database, 1).context("read database.url")?;
-    let mut said = false;
-    loop {
-        match read(settings, pool.clone()).await {
-            Ok(catalogue) => return Ok(Arc::new(catalogue)),
-            Err(failure) => {
-                let away = failure
-                    .downcast_ref()
-                    .is_some_and(|error| matches!(error, CatalogueError::Database(_)));
-                if roles.worker || !away {
-                    return Err(failure);
-                }
-                if !std::mem::replace(&mut said, true) {
-                    warn!("Waiting for the database: {failure:#}");
-                }
-                sleep(DATABASE_AFTER).await;
-            }
+    let catalogue = Arc::new(Catalogue::unread(pool, settings.entities.clone()));
+    let (read, drain) = (Arc::clone(&catalogue), lifecycle.drain());
+    lifecycle.spawn("catalogue", async move {
+        tokio::select! {
+            read = read.read_first() => read?,
+            () = drain.cancelled() => return Ok(()),
         }
-    }
-}
-
-async fn read(settings: &Settings, pool: sqlx::PgPool) -> anyhow::Result<Catalogue> {
-    let mut connection = pool.acquire().await.map_err(CatalogueError::Database)?;
-    let pending = migrate::pending(&mut connection).await.context("look at the migrations")?;
-    if pending {
-        bail!("the database has not all tables of this version: run `keylane migrate`");
-    }
-    drop(connection);
-    let catalogue = Catalogue::load(pool, settings.entities.clone()).await?;
-    info!(entities = settings.entities.len(), "Entities read");
+        drain.cancelled().await;
+        Ok(())
+    });
     Ok(catalogue)
 }

@@ -26,6 +26,12 @@ const ASKED_FOR: Duration = Duration::from_secs(6);
 /// How many callers ask at once.
 const CALLERS: [usize; 3] = [1, 64, 256];
 
+/// How often memory is looked at, and by how many callers it is taken.
+const SAMPLES: u64 = 10;
+const MEMORY_CALLERS: usize = 64;
+/// Nobody waits longer for a tenth of the requests.
+const ROUND_MAX: Duration = Duration::from_mins(10);
+
 /// How one contender did with so many callers.
 pub(crate) struct Asked {
     pub(crate) name: &'static str,
@@ -113,35 +119,78 @@ async fn ask(
     callers: usize,
     kind: Kind,
 ) -> anyhow::Result<Asked> {
-    let numbers = Arc::new(AtomicU64::new(0));
-    let until = Instant::now() + ASKED_FOR;
-    let mut calling = JoinSet::new();
-    for _ in 0..callers {
-        let (address, numbers) = (address.to_owned(), Arc::clone(&numbers));
-        calling.spawn(async move { caller(&address, &numbers, kind, until).await });
-    }
-    let mut sorted = Vec::new();
-    while let Some(called) = calling.join_next().await {
-        sorted.extend(called??);
-    }
+    let quota =
+        Quota { next: AtomicU64::new(0), most: u64::MAX, until: Instant::now() + ASKED_FOR };
+    let mut sorted = all_ask(address, callers, kind, quota).await?;
     sorted.sort_unstable();
     let rate = f64::from(u32::try_from(sorted.len())?) / ASKED_FOR.as_secs_f64();
     let latencies = Latencies { sorted };
     Ok(Asked { name, callers, rate, latency: [latencies.at(500), latencies.at(990)] })
 }
 
-/// One connection that asks again as soon as it is answered.
-async fn caller(
-    address: &str,
-    numbers: &AtomicU64,
-    kind: Kind,
+/// How much callers ask together.
+struct Quota {
+    next: AtomicU64,
+    most: u64,
     until: Instant,
+}
+
+/// How long each answer took.
+async fn all_ask(
+    address: &str,
+    callers: usize,
+    kind: Kind,
+    quota: Quota,
 ) -> anyhow::Result<Vec<Duration>> {
+    let quota = Arc::new(quota);
+    let mut calling = JoinSet::new();
+    for _ in 0..callers {
+        let (address, quota) = (address.to_owned(), Arc::clone(&quota));
+        calling.spawn(async move { caller(&address, &quota, kind).await });
+    }
+    let mut took = Vec::new();
+    while let Some(called) = calling.join_next().await {
+        took.extend(called??);
+    }
+    Ok(took)
+}
+
+/// Lets `requests` of every kind pass through one process, and says after each tenth of them how
+/// much memory it has, in MiB.
+pub(crate) async fn memory(
+    site: &Site,
+    database: &Database,
+    requests: u64,
+) -> anyhow::Result<Vec<(u64, f64)>> {
+    database.clear().await?;
+    let mut process = site.start_as("run").await?;
+    process.ready().await?;
+    let mut samples = vec![(0, process.memory_mib("VmRSS")?)];
+    let kinds = [Kind::Waited, Kind::Accepted, Kind::Repeated];
+    for round in 1..=SAMPLES {
+        for kind in kinds {
+            let most = requests / SAMPLES / u64::try_from(kinds.len())?;
+            let until = Instant::now() + ROUND_MAX;
+            let quota = Quota { next: AtomicU64::new(0), most, until };
+            let answers = all_ask(process.address(), MEMORY_CALLERS, kind, quota).await?.len();
+            ensure!(u64::try_from(answers)? == most, "{answers} of {most} were answered");
+        }
+        samples.push((requests / SAMPLES * round, process.memory_mib("VmRSS")?));
+    }
+    process.stop().await?;
+    Ok(samples)
+}
+
+/// One connection that asks again as soon as it is answered.
+async fn caller(address: &str, quota: &Quota, kind: Kind) -> anyhow::Result<Vec<Duration>> {
     let mut stream = BufStream::new(TcpStream::connect(address).await?);
     stream.get_ref().set_nodelay(true)?;
     let mut took = Vec::new();
-    while Instant::now() < until {
-        let number = numbers.fetch_add(1, Ordering::Relaxed);
+    while Instant::now() < quota.until {
+        let number = quota.next.fetch_add(1, Ordering::Relaxed);
+        if number >= quota.most {
+            break;
+        }
         let (key, id) = match kind {
             Kind::Repeated => (0, "the-same".to_owned()),
             Kind::Waited | Kind::Accepted => {

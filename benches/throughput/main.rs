@@ -3,7 +3,8 @@
 //!
 //! Rates of a shared machine are worth little, their ratios within a run are.
 //! MESSAGES sets the number of messages; ONLY names the parts to run:
-//! null,naive,clients,uniform,hot,counters,latency,http.
+//! null,naive,clients,uniform,hot,counters,latency,http. `HTTP_REQUESTS`, where it is set, is the number
+//! of requests over which the memory is watched.
 
 mod broker;
 mod database;
@@ -42,6 +43,7 @@ async fn main() -> anyhow::Result<()> {
         admin: variable("DATABASE_ADMIN_URL").context("DATABASE_ADMIN_URL is not set")?,
         pgbench: variable("PGBENCH").unwrap_or_else(|| "pgbench".to_owned()),
         messages: variable("MESSAGES").map_or(Ok(MESSAGES), |text| text.parse())?,
+        http_requests: variable("HTTP_REQUESTS").map(|text| text.parse()).transpose()?,
         only: only.map(|only| only.split(',').map(str::to_owned).collect()),
     };
     let report = bench.run().await?;
@@ -58,6 +60,8 @@ struct Bench {
     admin: String,
     pgbench: String,
     messages: u64,
+    /// Memory is measured over so many, where it is asked for.
+    http_requests: Option<u64>,
     only: Option<Vec<String>>,
 }
 
@@ -120,6 +124,9 @@ impl Bench {
         if self.wants("http") {
             report.http = http::measure(&self.site, &database).await?;
         }
+        if let Some(requests) = self.http_requests {
+            report.memory = http::memory(&self.site, &database, requests).await?;
+        }
         Ok(report)
     }
 
@@ -131,7 +138,7 @@ impl Bench {
         let mut worker = self.site.start().await?;
         worker.settled(self.messages).await?;
         let ended = keylane::clock::now();
-        let memory = worker.memory_peak_mib()?;
+        let memory = worker.memory_mib("VmHWM")?;
         worker.stop().await?;
         let (applied, first) = database.applied().await?;
         ensure!(u64::try_from(applied)? == self.messages, "{applied} writes were applied");

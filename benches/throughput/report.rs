@@ -15,6 +15,8 @@ pub(crate) struct Report {
     /// p50, p99 and p99.9 in milliseconds.
     pub(crate) latency: Option<[f64; 3]>,
     pub(crate) http: Vec<Asked>,
+    /// After so many requests, so many MiB.
+    pub(crate) memory: Vec<(u64, f64)>,
 }
 
 /// A drained shape.
@@ -64,6 +66,9 @@ impl Report {
             )?;
         }
         self.print_http(out)?;
+        for (requests, mib) in &self.memory {
+            writeln!(out, "VmRSS after {requests:>9} requests{mib:>10.1} MiB")?;
+        }
         self.print_aims(out)
     }
 

@@ -136,12 +136,13 @@ impl Worker {
         timeout(Duration::from_secs(5), asking).await?
     }
 
-    /// The most memory that it ever had, in MiB.
-    pub(crate) fn memory_peak_mib(&self) -> anyhow::Result<f64> {
+    /// A field of its status in MiB: `VmRSS`, its memory, or `VmHWM`, the most that it ever had.
+    pub(crate) fn memory_mib(&self, field: &str) -> anyhow::Result<f64> {
         let pid = self.child.id();
         let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib = peak.and_then(|peak| peak.trim().strip_suffix(" kB")).context("find VmHWM")?;
+        let mut lines = status.lines();
+        let value = lines.find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        let kib = value.and_then(|value| value.trim().strip_suffix(" kB")).context("find it")?;
         Ok(kib.trim().parse::<f64>()? / 1024.0)
     }
 

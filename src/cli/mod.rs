@@ -29,6 +29,7 @@ use clap::{Parser, Subcommand};
 
 use crate::core::entity::Entities;
 use crate::ingress::openapi::document;
+use crate::reload::Reload;
 use crate::service::{self, Roles};
 use crate::settings::Settings;
 use crate::settings::load::load;
@@ -79,12 +80,13 @@ pub async fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     if matches!(cli.command, Command::Openapi) {
         return openapi(out);
     }
-    let settings = load(cli.config).context("load settings")?;
+    let settings = load(cli.config.clone()).context("load settings")?;
+    let serve = |worker, ingress| serve(settings.clone(), Roles { worker, ingress }, cli.config);
     match cli.command {
         Command::Migrate => migrate::run(&settings, out).await,
-        Command::Worker => serve(settings, Roles { worker: true, ingress: false }).await,
-        Command::Ingress => serve(settings, Roles { worker: false, ingress: true }).await,
-        Command::Run => serve(settings, Roles { worker: true, ingress: true }).await,
+        Command::Worker => serve(true, false).await,
+        Command::Ingress => serve(false, true).await,
+        Command::Run => serve(true, true).await,
         Command::Publish(args) => publish::run(&settings, &args, out).await,
         Command::Doctor(args) => doctor::run(&settings, &args, out).await,
         Command::Key(command) => key::run(&settings, command, out).await,
@@ -103,7 +105,12 @@ fn openapi(out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve(settings: Settings, roles: Roles) -> anyhow::Result<ExitCode> {
-    telemetry::start(&settings.telemetry).context("start logging")?;
-    service::run(settings, roles).await
+async fn serve(
+    settings: Settings,
+    roles: Roles,
+    file: Option<PathBuf>,
+) -> anyhow::Result<ExitCode> {
+    let filter = telemetry::start(&settings.telemetry).context("start logging")?;
+    let reload = Reload::new(settings.clone(), file, filter).context("listen for SIGHUP")?;
+    service::run(settings, roles, reload).await
 }

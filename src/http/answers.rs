@@ -86,9 +86,10 @@ fn words(panic: &(dyn Any + Send)) -> &str {
 fn broken(trace_id: &str) -> Response {
     let status = StatusCode::INTERNAL_SERVER_ERROR;
     let body = serde_json::json!({
-        "type": "about:blank",
-        "title": "Internal Server Error",
+        "type": "/problems/internal",
+        "title": "Internal",
         "status": status.as_u16(),
+        "detail": "a fault of keylane's own; its log says more, under this trace_id",
         "code": "internal",
         "trace_id": trace_id,
     });
@@ -156,6 +157,8 @@ mod tests {
         let problem: serde_json::Value = serde_json::from_str(&body).unwrap();
         let traceparent = headers["traceparent"].to_str().unwrap();
         assert_eq!(problem["code"], "internal");
+        assert_eq!(problem["type"], "/problems/internal");
+        assert!(problem["title"].is_string() && problem["detail"].is_string(), "{body}");
         assert_eq!(problem["status"], 500);
         assert!(traceparent.contains(problem["trace_id"].as_str().unwrap()));
         assert!(!body.contains("secret"), "{body}");

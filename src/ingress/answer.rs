@@ -20,8 +20,13 @@ const ASK_AGAIN_S: u64 = 1;
 /// What stays as it is in a path segment.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// An outcome that is known.
-pub fn done(outcome: &OutcomeBody, preferences: &Preferences, row: Option<Vec<u8>>) -> Response {
+/// An outcome that is known; one that is no success names the trace in which it was told.
+pub fn done(
+    outcome: &OutcomeBody,
+    preferences: &Preferences,
+    row: Option<Vec<u8>>,
+    trace_id: Option<&str>,
+) -> Response {
     let status = match (outcome.outcome.as_str(), outcome.effect.as_deref()) {
         ("applied", Some("created")) => StatusCode::CREATED,
         ("applied", _) => StatusCode::OK,
@@ -32,7 +37,10 @@ pub fn done(outcome: &OutcomeBody, preferences: &Preferences, row: Option<Vec<u8
                 Some(outcome),
             );
         }
-        _ => return Problem::of_outcome(outcome).into_response(),
+        _ => {
+            let trace_id = trace_id.map(str::to_owned);
+            return Problem { trace_id, ..Problem::of_outcome(outcome) }.into_response();
+        }
     };
     let mut applied = Vec::new();
     let mut response = match (preferences.returns, row) {

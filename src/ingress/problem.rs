@@ -52,6 +52,9 @@ pub struct Problem {
     /// The methods that the path takes; sent as `Allow`.
     #[serde(skip)]
     pub allow: Option<&'static str>,
+    /// How to identify oneself; sent as `WWW-Authenticate`.
+    #[serde(skip)]
+    pub challenge: Option<&'static str>,
 }
 
 fn codes() -> utoipa::openapi::Object {
@@ -84,6 +87,7 @@ impl Problem {
             outcome: None,
             retry_after: (status == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER_S),
             allow: None,
+            challenge: None,
         }
     }
 
@@ -168,8 +172,8 @@ impl IntoResponse for Problem {
         if let Some(methods) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(methods));
         }
-        if status == StatusCode::UNAUTHORIZED {
-            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        if let Some(challenge) = self.challenge {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         if let Some(outcome) = &self.outcome {
             if let Some(version) = outcome.version {

@@ -53,6 +53,9 @@ pub struct UnderWay {
     /// `None`: too many wait already; only the ledger can tell.
     word: Option<watch::Receiver<Word>>,
     lost: CancellationToken,
+    /// The ledger was asked when the request came, and did not know the write: what it tells
+    /// later is no repeat. `false` where it was not or could not be asked.
+    unknown_before: bool,
 }
 
 /// A write that is on the channel, in its order, and not confirmed yet.
@@ -80,16 +83,16 @@ impl Ingress {
     }
 
     /// What is known of the write already: its stored outcome, or that its id is another's.
-    async fn known(&self, identity: &Identity) -> Result<Option<Arc<OutcomeBody>>, Reused> {
-        let Some(lines) = self.lookups.find(identity.id).await else { return Ok(None) };
+    async fn known(&self, identity: &Identity) -> Result<Known, Reused> {
+        let Some(lines) = self.lookups.find(identity.id).await else { return Ok(Known::Unasked) };
         match lines.iter().find(|line| line.key == identity.key) {
             Some(line) if line.fingerprint == identity.fingerprint => {
                 let body =
                     OutcomeBody::new(Some(identity), "", &line.outcome, line.applied_at, true);
-                Ok(Some(Arc::new(body)))
+                Ok(Known::Stored(Arc::new(body)))
             }
             Some(_) => Err(Reused { same_key: true }),
-            None if lines.is_empty() => Ok(None),
+            None if lines.is_empty() => Ok(Known::Nothing),
             None => Err(Reused { same_key: false }),
         }
     }
@@ -97,16 +100,19 @@ impl Ingress {
     /// Takes one write as far as the broker's confirm.
     pub async fn submit(&self, message: Message) -> Result<Sent, Refusal> {
         let identity = self.decoded(&message).await.map_err(Refusal::Rejected)?;
-        if let Some(known) = self.known(&identity).await.map_err(Refusal::from)? {
-            return Ok(Sent::Known(known));
-        }
+        let unknown_before = match self.known(&identity).await.map_err(Refusal::from)? {
+            Known::Stored(outcome) => return Ok(Sent::Known(outcome)),
+            Known::Nothing => true,
+            Known::Unasked => false,
+        };
         if let Some(under_way) = self.attached(&identity) {
-            return Ok(Sent::UnderWay(under_way));
+            return Ok(Sent::UnderWay(UnderWay { unknown_before, ..under_way }));
         }
         let line = self.broker.line().map_err(Refusal::NotAccepted)?;
         let slot = self.slot(&line).await?;
         let unconfirmed = self.publish(&line, slot, message, identity)?;
-        self.confirmed(unconfirmed).await.map(Sent::UnderWay)
+        let under_way = self.confirmed(unconfirmed).await?;
+        Ok(Sent::UnderWay(UnderWay { unknown_before, ..under_way }))
     }
 
     /// Room on the channel. Under an alarm none may come free, so the wait has a bound of its own.
@@ -125,7 +131,8 @@ impl Ingress {
         let word = self.waiters.attach(identity)?;
         let lost =
             self.broker.line().map_or_else(|_| CancellationToken::new(), |line| line.lost.clone());
-        Some(UnderWay { identity: identity.clone(), word: Some(word), lost })
+        let (identity, word) = (identity.clone(), Some(word));
+        Some(UnderWay { identity, word, lost, unknown_before: false })
     }
 
     /// Puts the write on the channel; the order of calls is the order in which they are accepted.
@@ -165,7 +172,7 @@ impl Ingress {
                     self.waiters.confirmed(place.number, &identity);
                 }
                 let word = place.map(|place| place.word);
-                return Ok(UnderWay { identity, word, lost });
+                return Ok(UnderWay { identity, word, lost, unknown_before: false });
             }
             Confirmed::Returned { text, .. } => format!("no queue takes it: {text}"),
             Confirmed::Refused => "the broker could not keep it".to_owned(),
@@ -180,7 +187,7 @@ impl Ingress {
 
     /// Waits for the outcome, at most so long; `None`: it is not known yet.
     pub async fn outcome(&self, under_way: UnderWay, wait: Duration) -> Option<Arc<OutcomeBody>> {
-        let UnderWay { identity, mut word, lost } = under_way;
+        let UnderWay { identity, mut word, lost, unknown_before } = under_way;
         let until = Instant::now() + wait;
         let mut ask_at = Instant::now() + ASK_AFTER;
         loop {
@@ -201,11 +208,14 @@ impl Ingress {
                 }
                 Next::Ask => {
                     match self.known(&identity).await {
-                        Ok(Some(known)) => return Some(known),
+                        Ok(Known::Stored(mut known)) => {
+                            Arc::make_mut(&mut known).replayed = !unknown_before;
+                            return Some(known);
+                        }
                         // Its turn has come, and the answer that said so was lost. Under another
                         // key the worker may not have seen it, and has the last word.
                         Err(reused) if reused.same_key => return Some(reused.outcome(&identity)),
-                        Ok(None) | Err(_) => {}
+                        Ok(Known::Nothing | Known::Unasked) | Err(_) => {}
                     }
                     let pause = if listens { ASK_AFTER } else { ASK_AFTER_LOSS };
                     ask_at = Instant::now() + pause;
@@ -213,6 +223,14 @@ impl Ingress {
             }
         }
     }
+}
+
+/// What the ledger says of a write.
+enum Known {
+    Stored(Arc<OutcomeBody>),
+    Nothing,
+    /// The database is away.
+    Unasked,
 }
 
 /// A write id that stands in the ledger for another write.

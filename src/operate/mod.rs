@@ -7,6 +7,7 @@ pub mod actions;
 pub mod actor;
 pub mod dead_letters;
 pub mod doctor;
+pub mod front_door;
 pub mod keys;
 mod pace;
 pub mod pause;

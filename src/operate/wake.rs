@@ -5,7 +5,6 @@
 //! workers look for keys that nobody looked at.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use anyhow::{Context, bail};
 use futures_util::future::join_all;
@@ -13,17 +12,15 @@ use tokio::task::JoinSet;
 
 use crate::core::key::KEY_BYTES_MAX;
 use crate::core::message::{LOOK, Message, Properties};
-use crate::rabbit::connection::Connection;
 use crate::rabbit::error::BrokerError;
-use crate::rabbit::publisher::{Confirmed, Options, PendingConfirm, Publisher};
+use crate::rabbit::publisher::{Confirmed, PendingConfirm, Publisher};
 use crate::settings::Settings;
 
 use super::chain;
+use super::front_door::FrontDoor;
 
 /// Most messages that are unconfirmed at once.
 const WINDOW_MAX: usize = 500;
-/// A confirm may take longer than any other answer: a quorum queue may be choosing a leader.
-const CONFIRM_TIMEOUTS: u32 = 3;
 /// The broker writes it to disk before it confirms.
 const PERSISTENT: u8 = 2;
 
@@ -49,20 +46,8 @@ pub struct Wake {
 impl Wake {
     /// Connects; an error says that the broker is away, or that no worker has ever started.
     pub async fn open(settings: &Settings) -> anyhow::Result<Self> {
-        let timeout = Duration::from_millis(settings.amqp.timeout_ms.get().into());
-        let options = Options {
-            confirm_timeout: timeout.saturating_mul(CONFIRM_TIMEOUTS),
-            window_max: WINDOW_MAX,
-        };
-        let connection = Connection::open(&settings.amqp.url, "keylane operator", timeout)
-            .await
-            .context("connect to the broker")?;
-        let (publisher, confirms) =
-            Publisher::open(connection, &options).await.context("open a channel")?;
-        let exchange = format!("{}.writes", settings.amqp.prefix);
-        if !publisher.has_exchange(&exchange).await.context("look for the exchange")? {
-            bail!("exchange {exchange} does not exist; start a worker once, it declares it");
-        }
+        let door = FrontDoor::open(settings, "keylane operator", WINDOW_MAX).await?;
+        let FrontDoor { publisher, confirms, exchange } = door;
         let mut running = JoinSet::new();
         running.spawn(confirms.run());
         Ok(Self { publisher, exchange, _confirms: running })

@@ -76,14 +76,33 @@ pub fn start(
         started: Instant::now(),
     });
     let housekeeping = housekeeping::run(Arc::clone(&process), retention_hours, drain.clone());
-    lifecycle.spawn("housekeeping", housekeeping);
+    lifecycle.spawn("housekeeping", once_known(&process, drain, housekeeping));
     let drained = drained.clone().drop_guard();
     let serving = serve::run(Arc::clone(&process), leaving, drain.clone());
+    let serving = once_known(&process, drain, serving);
     lifecycle.spawn("worker", async move {
         let _probes_until_then = drained;
         serving.await
     });
     process
+}
+
+/// Begins when the entities are known; does nothing if `drain` comes first.
+fn once_known<Fut>(
+    process: &Arc<Process>,
+    drain: &CancellationToken,
+    work: Fut,
+) -> impl Future<Output = anyhow::Result<()>> + Send + use<Fut>
+where
+    Fut: Future<Output = anyhow::Result<()>> + Send,
+{
+    let (catalogue, drain) = (Arc::clone(&process.catalogue), drain.clone());
+    async move {
+        if catalogue.known_before(&drain).await {
+            work.await?;
+        }
+        Ok(())
+    }
 }
 
 /// Host name and a random part: two workers never share one.

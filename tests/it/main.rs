@@ -34,6 +34,7 @@ mod parking;
 mod parts;
 mod publish;
 mod queues;
+mod reload;
 mod replay;
 mod replay_outages;
 mod ring;

@@ -22,14 +22,11 @@ use tokio::sync::{mpsc, oneshot};
 use self::read::{Checked, Source};
 use self::report::Report;
 use self::send::Sender;
-use crate::rabbit::connection::Connection;
-use crate::rabbit::publisher::{Options, Publisher};
+use crate::operate::front_door::FrontDoor;
 use crate::settings::Settings;
 
 /// Most messages that are unconfirmed at once: enough to keep broker and disk busy (measured).
 const WINDOW_MAX: usize = 2000;
-/// A confirm may take longer than any other answer: a quorum queue may be choosing a leader.
-const CONFIRM_TIMEOUTS: u32 = 3;
 /// Bundles of checked lines that wait for the channel.
 const BUNDLES_MAX: usize = 8;
 /// How often the progress bar moves.
@@ -54,20 +51,8 @@ pub async fn run(
 ) -> anyhow::Result<ExitCode> {
     let source =
         Source::open(&args.file).with_context(|| format!("open {}", args.file.display()))?;
-    let timeout = Duration::from_millis(settings.amqp.timeout_ms.get().into());
-    let options = Options {
-        confirm_timeout: timeout.saturating_mul(CONFIRM_TIMEOUTS),
-        window_max: WINDOW_MAX,
-    };
-    let connection = Connection::open(&settings.amqp.url, "keylane publish", timeout)
-        .await
-        .context("connect to the broker")?;
-    let (publisher, confirms) =
-        Publisher::open(connection, &options).await.context("open a channel")?;
-    let exchange = format!("{}.writes", settings.amqp.prefix);
-    if !publisher.has_exchange(&exchange).await.context("look for the exchange")? {
-        bail!("exchange {exchange} does not exist; start a worker once, it declares it");
-    }
+    let door = FrontDoor::open(settings, "keylane publish", WINDOW_MAX).await?;
+    let FrontDoor { publisher, confirms, exchange } = door;
     let progress = Progress::start(&source);
     let (lines, reading) = read_aside(source)?;
     let report = Report::new(out, progress.bar.clone());

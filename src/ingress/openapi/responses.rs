@@ -35,7 +35,7 @@ pub(super) fn headers() -> Value {
         "Preference-Applied": text("The preferences that were honoured", "wait"),
         "WWW-Authenticate": {
             "description": "How to identify oneself", "required": true,
-            "schema": {"type": "string", "const": "Bearer"},
+            "schema": {"type": "string", "pattern": "^Bearer( |$)"}, "example": "Bearer",
         },
     })
 }

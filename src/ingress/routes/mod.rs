@@ -20,6 +20,7 @@ use axum::http::{HeaderMap, Method};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 
+use crate::core::message::Properties;
 use crate::http::TraceContext;
 
 use super::Ingress;
@@ -91,6 +92,9 @@ async fn answer(
     let call = |scope| -> Result<Call<'_>, Problem> {
         let authorization = parts.headers.get(AUTHORIZATION);
         ingress.tokens.check(authorization, scope, peer).map_err(denied)?;
+        if let Some(why) = ingress.catalogue.missing() {
+            return Err(Problem::new(Own::DatabaseUnavailable, why));
+        }
         Ok(Call {
             ingress,
             method: parts.method.clone(),
@@ -123,6 +127,14 @@ async fn answer(
     }
 }
 
+/// Lets the trace of a request go on with its message.
+fn carry_on(trace: Option<&TraceContext>, properties: &mut Properties) {
+    let Some(TraceContext { traceparent, tracestate }) = trace.cloned() else { return };
+    let headers = &mut properties.headers;
+    headers.insert("traceparent".to_owned(), traceparent.into());
+    headers.extend(tracestate.map(|state| ("tracestate".to_owned(), state.into())));
+}
+
 /// A place among the requests in hand.
 fn in_hand(ingress: &Ingress) -> Result<tokio::sync::OwnedSemaphorePermit, Problem> {
     if ingress.draining.load(Ordering::Relaxed) {
@@ -133,18 +145,11 @@ fn in_hand(ingress: &Ingress) -> Result<tokio::sync::OwnedSemaphorePermit, Probl
 }
 
 fn denied(denied: Denied) -> Problem {
-    let unauthorized = |detail: &str| Problem::new(Own::Unauthorized, detail);
-    let forbidden = |detail: String| Problem::new(Own::Forbidden, detail);
-    match denied {
-        Denied::Missing => unauthorized("send Authorization: Bearer <token>"),
-        Denied::Invalid => unauthorized("this token is not valid"),
-        Denied::Forbidden { scope } => {
-            forbidden(format!("this token does not have the scope {scope:?}").to_lowercase())
-        }
-        Denied::NotLoopback => forbidden(
-            "no tokens are configured (http.tokens_file), so only loopback is served".to_owned(),
-        ),
-    }
+    let code = match denied {
+        Denied::Missing | Denied::Invalid => Own::Unauthorized,
+        Denied::Forbidden { .. } | Denied::NotLoopback => Own::Forbidden,
+    };
+    Problem { challenge: denied.challenge(), ..Problem::new(code, denied.to_string()) }
 }
 
 fn not_allowed(methods: &'static str) -> Problem {

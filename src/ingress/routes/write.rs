@@ -22,7 +22,7 @@ use crate::ingress::submit::Sent;
 use crate::ingress::target;
 use crate::wire::OutcomeBody;
 
-use super::{Call, read};
+use super::{Call, carry_on, read};
 
 /// The broker writes it to disk before it confirms.
 const PERSISTENT: u8 = 2;
@@ -51,11 +51,7 @@ pub(super) async fn write(call: &Call<'_>, body: Body) -> Result<Response, Probl
     let preferences = preferences(&call.headers);
     let mut properties =
         properties(&call.headers, entity, &write_id, change, if_version).map_err(named)?;
-    if let Some(TraceContext { traceparent, tracestate }) = call.trace.clone() {
-        let headers = &mut properties.headers;
-        headers.insert("traceparent".to_owned(), traceparent.into());
-        headers.extend(tracestate.map(|state| ("tracestate".to_owned(), state.into())));
-    }
+    carry_on(call.trace.as_ref(), &mut properties);
     let message = Message { routing_key: key, properties, body };
 
     let sent = ingress.submit(message).await.map_err(|why| named(Problem::refused(&why)))?;
@@ -69,7 +65,8 @@ pub(super) async fn write(call: &Call<'_>, body: Body) -> Result<Response, Probl
     };
     ingress.metrics.answered(&outcome);
     let row = row(call, entity, &outcome, &preferences).await;
-    Ok(answer::done(&outcome, &preferences, row))
+    let trace_id = call.trace.as_ref().map(TraceContext::trace_id);
+    Ok(answer::done(&outcome, &preferences, row, trace_id))
 }
 
 fn wait(call: &Call<'_>, preferences: &Preferences) -> Duration {

@@ -127,4 +127,7 @@ async fn the_status_of_a_write_is_its_outcome_whatever_that_is() {
     }
     let never = stage.send(request("GET", "/v1/writes/customer/never")).await;
     assert_eq!(brief(&never), "202 pending", "nobody knows what is still in a queue");
+    // Whoever wonders sends it again, which does no harm and ends the wondering.
+    stage.send(patch("customer/A", "never", "{}")).await.was(200);
+    stage.send(request("GET", "/v1/writes/customer/never")).await.was(200);
 }

@@ -227,7 +227,8 @@ async fn results_come_while_items_are_still_sent() {
 async fn after_an_item_that_was_not_accepted_no_later_one_of_its_key_is_sent() {
     let own = OwnServers::start().await;
     let scene = Scene::on_own(&own.servers, entities::CUSTOMERS, entities::CUSTOMER).await;
-    let stage = Stage::on(scene, &[]).await;
+    // The body pauses for as long as the broker takes to start again.
+    let stage = Stage::on(scene, &[("http.body_timeout_ms", "60000")]).await;
     let readyz = async |status: u16| {
         wait::until(wait::SOON, "readiness", async || {
             stage.ingress.get("/readyz").await.is_some_and(|(code, _)| code == status)

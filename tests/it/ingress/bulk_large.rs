@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::Stage;
 use super::bulk::{bulk, item};
-use crate::support::{Client, OwnServers, Scene, entities, wait};
+use crate::support::{Client, OwnServers, Scene, entities, request, wait};
 
 const ITEMS: usize = 100_000;
 const KEYS: usize = 1_000;
@@ -61,6 +61,42 @@ async fn a_hundred_thousand_items_pass_through_little_memory_and_come_back_in_or
     assert!(grown < MEMORY_KB_MAX, "the ingress took {grown} kB");
     let right = "select count(*) from customers where points = 100 and version = 100";
     assert_eq!(stage.number(right).await, i64::try_from(KEYS).unwrap());
+}
+
+/// Items of the large array.
+const ELEMENTS: usize = 50_000;
+
+#[tokio::test]
+async fn a_large_array_passes_through_little_memory_too() {
+    let mut stage = Stage::new().await;
+    stage.send(super::patch("customer/A", "first", "{}")).await.was(201);
+    let large = format!(r#"{{"name":"{}"}}"#, "x".repeat(4_000));
+    let chunks = futures_util::stream::iter(0..ELEMENTS).map(move |n| {
+        // One in ten is large and is applied; the others are refused, which costs no worker's time.
+        let (change, body) = if n % 10 == 0 { ("upsert", large.as_str()) } else { ("no", "{}") };
+        let (key, id) = (format!("K{}", n / 10 % KEYS), n.to_string());
+        let (before, after) =
+            (if n == 0 { "[" } else { "," }, if n + 1 == ELEMENTS { "]" } else { "" });
+        Bytes::from([before, &item(change, &key, &id, body), after].concat())
+    });
+    let before = stage.ingress.status_kb("VmHWM");
+    let call = request("POST", "/v1/writes").header("content-type", "application/json");
+    let answer = stage.client.stream(&call, chunks).await;
+    assert_eq!(answer.status(), 200);
+    let whole = timeout(wait::SOON * 3, answer.into_body().collect()).await.expect("an end");
+    let results: Vec<Value> = serde_json::from_slice(&whole.unwrap().to_bytes()).unwrap();
+    let grown = stage.ingress.status_kb("VmHWM") - before;
+    assert_eq!(results.len(), ELEMENTS);
+    for (n, result) in results.iter().enumerate() {
+        assert_eq!(result["write_id"], n.to_string(), "{result}");
+        let (outcome, version) = match n % 10 {
+            0 => ("applied", Value::from(n / (10 * KEYS) + 1)),
+            _ => ("rejected", Value::Null),
+        };
+        assert_eq!((&result["outcome"], &result["version"]), (&outcome.into(), &version));
+    }
+    eprintln!("{grown} kB on top of {before} kB");
+    assert!(grown < MEMORY_KB_MAX, "the ingress took {grown} kB");
 }
 
 const ROUNDS: u64 = 1_000;

@@ -17,7 +17,7 @@ use crate::support::{
     Answer, Client, OwnServers, Process, Request, Scene, entities, request, wait,
 };
 
-const CALLERS: usize = 120;
+const CALLERS: usize = 240;
 const KEYS: u32 = 12;
 /// How many more file descriptors an ingress may have at the end than at its start: four pooled
 /// connections to the database, and what a first reconnect to the broker opens for good.

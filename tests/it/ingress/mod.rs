@@ -7,13 +7,18 @@ mod calls;
 mod chaos;
 mod integration;
 mod keys;
+mod late_servers;
 mod leaks;
 mod limits;
 mod outages;
+mod parked;
+mod readers;
 mod refused;
 mod repeats;
 mod repeats_lost;
 mod stop;
+mod tokens;
+mod traces;
 
 use serde_json::Value;
 

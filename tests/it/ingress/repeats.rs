@@ -139,6 +139,28 @@ async fn other_content_is_refused_also_where_nobody_could_wait_for_its_answer() 
 }
 
 #[tokio::test]
+async fn who_is_answered_by_the_ledger_is_told_of_a_repeat_only_if_it_was_one() {
+    // One may be waited for: the answer of whoever comes second can only be the ledger's.
+    let mut stage = Stage::with(&[("http.waiting_max", "1")]).await;
+    stage.send(patch("customer/A", "0", "{}")).await.was(201);
+    let hold = Hold::on(&stage.scene).await;
+    let call = |id: &str| add("customer/A", id, r#"{"points":1}"#).header("prefer", "wait=60");
+    let port = stage.ingress.port;
+    let (_, second) = tokio::join!(async { Client::new(port).send(call("1")).await }, async {
+        awaited(&stage.ingress, 1.0).await;
+        let (second, ()) = tokio::join!(async { Client::new(port).send(call("2")).await }, async {
+            in_hand(&stage.ingress, 2.0).await;
+            hold.let_go().await;
+        });
+        second
+    });
+    assert_eq!(brief(&second), "200 updated 3", "it was sent once");
+    let again = stage.send(call("2")).await;
+    assert_eq!(brief(&again), "200 updated 3 again");
+    assert_eq!(told(&again), told(&second));
+}
+
+#[tokio::test]
 async fn the_same_content_in_another_spelling_is_the_same_write() {
     let mut stage = Stage::new().await;
     let body = r#"{"qty":1,"picks":[1,2]}"#;

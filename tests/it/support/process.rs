@@ -17,12 +17,15 @@ const READY_MAX: Duration = Duration::from_mins(1);
 /// Lines of the log that a failing test prints.
 const LOG_LINES_SHOWN: usize = 60;
 
+/// The name of its settings file.
+const SETTINGS: &str = "keylane.toml";
+
 /// A long-running process: `worker`, `ingress` or `run`.
 pub(crate) struct Process {
     child: Child,
     pub port: u16,
     log: PathBuf,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 /// A worker process.
@@ -37,7 +40,7 @@ impl Process {
     /// The same with another command.
     pub(crate) fn spawn_command(name: &str, config: &str, settings: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let (file, log) = (dir.path().join("keylane.toml"), dir.path().join("log"));
+        let (file, log) = (dir.path().join(SETTINGS), dir.path().join("log"));
         fs::write(&file, config).unwrap();
         let port = free_port();
         let mut command = Command::new(env!("CARGO_BIN_EXE_keylane"));
@@ -50,7 +53,12 @@ impl Process {
         let output = File::create(&log).unwrap();
         command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
         let child = command.spawn().unwrap();
-        Self { child, port, log, _dir: dir }
+        Self { child, port, log, dir }
+    }
+
+    /// Puts other settings into its file; it does not look there by itself.
+    pub(crate) fn configure(&self, config: &str) {
+        fs::write(self.dir.path().join(SETTINGS), config).unwrap();
     }
 
     /// Waits until `/readyz` says yes.

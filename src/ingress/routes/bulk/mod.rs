@@ -25,6 +25,7 @@ use utoipa::ToSchema;
 
 use crate::core::outcome::Rejection;
 use crate::core::write::Identity;
+use crate::http::TraceContext;
 use crate::ingress::Ingress;
 use crate::ingress::broker::Line;
 use crate::ingress::code::Own;
@@ -33,7 +34,7 @@ use crate::ingress::problem::Problem;
 use crate::ingress::submit::{Refusal, Unconfirmed};
 use crate::wire::OutcomeBody;
 
-use super::Call;
+use super::{Call, carry_on};
 use cutter::Form;
 use items::{Item, Items};
 
@@ -93,6 +94,7 @@ pub(super) fn writes(
     let run = Run {
         wait,
         items,
+        trace: call.trace.clone(),
         open: true,
         turns: FuturesOrdered::new(),
         keys: Arc::default(),
@@ -142,6 +144,8 @@ struct Run {
     ingress: Arc<Ingress>,
     wait: Duration,
     items: Items,
+    /// Goes on with each message.
+    trace: Option<TraceContext>,
     /// More items may come.
     open: bool,
     /// In the order sent.
@@ -212,9 +216,10 @@ impl Run {
         if let Some(rejection) = &wrong {
             return no_outcome("rejected", Some(rejection), None);
         }
-        let Some(message) = message.clone() else {
+        let Some(mut message) = message.clone() else {
             return no_outcome("rejected", None, Some("the item is empty".to_owned()));
         };
+        carry_on(self.trace.as_ref(), &mut message.properties);
         let identity = match self.ingress.decoded(&message).await {
             Ok(identity) => identity,
             Err(rejection) => return no_outcome("rejected", Some(&rejection), None),
