@@ -5,15 +5,15 @@ Every kind is validated for the oldest and the newest Kubernetes, or against the
 
 import math
 import sys
+from importlib import import_module
 import tomllib
 
 import yaml
-from cloudcoil.models.keda import v1alpha1 as keda
-from cloudcoil.models.prometheus_operator import v1 as monitoring
 from kubernetes_validate import validate
 
 VERSIONS = ("1.30", "1.37")
-MODELS = {"keda.sh/v1alpha1": keda, "monitoring.coreos.com/v1": monitoring}
+# Large, so they are loaded only for what needs them.
+MODELS = {"keda.sh/v1alpha1": "cloudcoil.models.keda.v1alpha1", "monitoring.coreos.com/v1": "cloudcoil.models.prometheus_operator.v1"}
 SELECTOR = {f"app.kubernetes.io/{name}" for name in ("name", "instance", "component")}
 RECOMMENDED = SELECTOR | {f"app.kubernetes.io/{name}" for name in ("version", "part-of", "managed-by")} | {"helm.sh/chart"}
 
@@ -37,7 +37,7 @@ def check_schema(document):
         for version in VERSIONS:
             validate(document, version, strict=True)
         return
-    parsed = getattr(model, document["kind"]).model_validate(document)
+    parsed = getattr(import_module(model), document["kind"]).model_validate(document)
     lost = list(unknown(document, parsed.model_dump(by_alias=True, mode="json")))
     assert not lost, f"fields that {document['kind']} does not know: {lost}"
 
@@ -47,12 +47,12 @@ def check_pod(spec, labels):
     assert spec["automountServiceAccountToken"] is False, "no token"
     user = spec["securityContext"]
     assert user["runAsNonRoot"] and user["runAsUser"] > 0, "a numeric user that is not root"
-    assert user["seccompProfile"]["type"] == "RuntimeDefault"
+    assert user["seccompProfile"]["type"] == "RuntimeDefault", "the runtime's filter of system calls"
     volumes = {volume["name"] for volume in spec["volumes"]}
     for container in spec["containers"]:
         rights = container["securityContext"]
-        assert rights["readOnlyRootFilesystem"] and not rights["allowPrivilegeEscalation"]
-        assert rights["capabilities"] == {"drop": ["ALL"]}
+        assert rights["readOnlyRootFilesystem"] and not rights["allowPrivilegeEscalation"], "no way to more rights"
+        assert rights["capabilities"] == {"drop": ["ALL"]}, "no capabilities"
         resources = container["resources"]
         assert resources["requests"].keys() == {"cpu", "memory"}, "requests of both"
         assert resources["limits"].keys() == {"memory"}, "a limit on memory, none on cpu"
@@ -66,9 +66,9 @@ def check_deployment(deployment, settings):
     (container,) = spec["containers"]
     for probe in ("startupProbe", "livenessProbe"):
         assert container[probe]["httpGet"]["path"] in ("/livez", "/startupz"), "liveness asks neither broker nor database"
-    assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    assert container["readinessProbe"]["httpGet"]["path"] == "/readyz", "readiness asks for both"
     scheme = "HTTPS" if "tls_cert_file" in settings["http"] else "HTTP"
-    assert all(container[f"{probe}Probe"]["httpGet"].get("scheme", "HTTP") == scheme for probe in ("startup", "liveness", "readiness"))
+    assert all(container[f"{probe}Probe"]["httpGet"].get("scheme", "HTTP") == scheme for probe in ("startup", "liveness", "readiness")), "probes speak TLS where pods do"
     drain = math.ceil(settings["worker"]["drain_max_ms"] / 1000)
     pause = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
     assert spec["terminationGracePeriodSeconds"] >= pause + drain + 5, "time to drain, and a margin"
@@ -97,12 +97,12 @@ def check(documents):
         check_pod(template["spec"], template["metadata"]["labels"])
     for deployment in deployments:
         check_deployment(deployment, settings)
-        assert deployment["spec"]["selector"]["matchLabels"].keys() == SELECTOR
+        assert deployment["spec"]["selector"]["matchLabels"].keys() == SELECTOR, "a selector of name, instance and component"
     for kind in ("Service", "PodDisruptionBudget"):
         for document in by_kind.get(kind, []):
             selector = document["spec"]["selector"]
             selector = selector.get("matchLabels", selector)
-            assert selector.keys() == SELECTOR
+            assert selector.keys() == SELECTOR, f"{kind} selects by name, instance and component"
             matched = [d for d in deployments if selector.items() <= d["spec"]["template"]["metadata"]["labels"].items()]
             assert [d["metadata"]["name"] for d in matched] == [document["metadata"]["name"]], f"{kind} selects one workload"
     budgets = by_kind.get("PodDisruptionBudget", [])
