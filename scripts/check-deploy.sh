@@ -163,3 +163,4 @@ say "and what is broken is noticed"
 build_keylane
 check_running
 say "keylane takes the chart's settings; probes and metrics are there"
+foreground scripts/check-tls.sh

@@ -129,7 +129,7 @@ def main():
         try:
             check(documents)
         except Exception as failure:  # noqa: BLE001 - of whatever kind, it is told with the file's name
-            sys.exit(f"{path}: {type(failure).__name__}: {str(failure).splitlines()[0] if str(failure) else failure!r}")
+            sys.exit(f"{path}: {type(failure).__name__}: {' '.join(str(failure).split())[:500]}")
 
 
 main()
