@@ -30,7 +30,7 @@ check_chart() {
   quietly "the chart, by Helm 3" "$helm3" lint --strict "$chart"
   quietly "YAML" yamllint --strict --config-file "$cases/yamllint.yaml" "$cases" "$chart/Chart.yaml" "$chart/values.yaml" \
     "$chart/files" "$root/deploy/examples" "$root/deploy/compose.yaml"
-  quietly "version" grep -qx "appVersion: \"$(sed -n 's/^version = "\(.*\)"/\1/p' "$project/Cargo.toml" | head -n 1)\"" "$chart/Chart.yaml"
+  quietly "appVersion is not the version of Cargo.toml" grep -qx "appVersion: \"$(sed -n 's/^version = "\(.*\)"/\1/p' "$project/Cargo.toml" | head -n 1)\"" "$chart/Chart.yaml"
 }
 
 render_all() {
