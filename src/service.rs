@@ -53,7 +53,7 @@ pub async fn run(settings: Settings, roles: Roles) -> anyhow::Result<ExitCode> {
     let mut missing: Vec<Missing> = Vec::new();
     let mut router = axum::Router::new();
     if roles.ingress {
-        let pool = connect::pool_of(&settings.database, INGRESS_CONNECTIONS);
+        let pool = connect::pool_of(&settings.database, connect::INGRESS, INGRESS_CONNECTIONS);
         let pool = pool.context("read database.url")?;
         let tokens = Tokens::load(settings.http.tokens_file.as_deref())?;
         let (ingress, answers) =
@@ -74,7 +74,8 @@ pub async fn run(settings: Settings, roles: Roles) -> anyhow::Result<ExitCode> {
     if roles.worker {
         let taken = if roles.ingress { INGRESS_CONNECTIONS } else { 0 };
         let most = settings.database.connections_max.get().saturating_sub(taken).max(1);
-        let pool = connect::pool_of(&settings.database, most).context("read database.url")?;
+        let pool = connect::pool_of(&settings.database, connect::WORKER, most);
+        let pool = pool.context("read database.url")?;
         let ends = worker::Ends { drain: answered, drained: drained.clone() };
         let process = worker::start(&mut lifecycle, settings.clone(), pool, catalogue, &ends);
         missing.push(Box::new(move || process.board.missing()));
@@ -97,7 +98,8 @@ type Missing = Box<dyn Fn() -> Vec<String> + Send + Sync>;
 /// Reads the entities. A worker that cannot is of no use and ends; an ingress needs the database
 /// for this alone, and waits for it.
 async fn catalogue(settings: &Settings, roles: Roles) -> anyhow::Result<Arc<Catalogue>> {
-    let pool = connect::pool_of(&settings.database, 1).context("read database.url")?;
+    let name = if roles.worker { connect::WORKER } else { connect::INGRESS };
+    let pool = connect::pool_of(&settings.database, name, 1).context("read database.url")?;
     let mut said = false;
     loop {
         match read(settings, pool.clone()).await {

@@ -36,6 +36,7 @@ mod publish;
 mod queues;
 mod replay;
 mod replay_outages;
+mod resize;
 mod ring;
 mod senders;
 mod servers_lost;
