@@ -145,7 +145,8 @@ impl Resizing<'_> {
             if seen.rolling() {
                 writeln!(stderr(), "a roll is running, and is waited for")?;
                 match self.watch(connection, seen.wanted).await? {
-                    End::Settled(_) | End::Overruled(_) => {}
+                    // Without a worker nothing runs that could be waited for.
+                    End::Settled(_) | End::Overruled(_) | End::Nobody => {}
                     ended => return Ok(report.ended(ended)),
                 }
             }

@@ -211,6 +211,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_without_workers_is_not_a_running_roll() {
+        let drained = vec![line(2, 1, Does::Drained), line(3, 2, Does::Receives)];
+        let running = routing(Some("a"), drained);
+        assert!(running.rolling());
+        let left = Routing { workers: false, ..running };
+        assert!(!left.rolling());
+        assert!(!left.settled());
+        assert!(routing(None, vec![line(1, 0, Does::Current)]).rolling(), "held hands over");
+        assert!(!routing(None, vec![line(1, 1, Does::Current)]).rolling());
+    }
+
+    #[test]
     fn progress_names_what_is_drained_by_whom_and_who_rolls() {
         let lines = vec![line(2, 1, Does::Drained), line(3, 2, Does::Receives)];
         let expected = "generation 1 is drained, 1 of 4 partitions closed (by a 2, b 1)";

@@ -130,12 +130,14 @@ impl Routing {
         self.lines.iter().rev().find(|line| line.does == Does::Prepared)
     }
 
-    /// Somebody rolls, or something is drained, or writes go through held.
+    /// Workers roll, or drain something, or are about to take over from held. What is left of a
+    /// roll while no worker is there is not running.
     pub fn rolling(&self) -> bool {
         let (first, last) = (self.first(), self.last());
-        self.roller.is_some()
+        let unfinished = self.roller.is_some()
             || first.map(|line| line.turn) != last.map(|line| line.turn)
-            || last.is_some_and(|line| line.generation == 0)
+            || last.is_some_and(|line| line.generation == 0);
+        self.workers && unfinished
     }
 
     /// Nothing is drained, and the ring has so many partitions.

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use crate::support::load::Load;
 use crate::support::{Cli, Scene, entities, wait, write};
 
-const ROLLS: &str = "select count(*) from keylane.routing where roller is not null and partitions = 4";
+const ROLLS: &str =
+    "select count(*) from keylane.routing where roller is not null and partitions = 4";
 
 async fn json_of(cli: &Cli, args: &[&str]) -> Value {
     let said = cli.run(&[args, &["--output", "json"]].concat()).await;
@@ -27,6 +28,12 @@ async fn up_and_down(scene: &Scene, cli: &Cli) {
     let expected = json!({"state": "done", "partitions": 1, "before": 4, "requested": true,
         "generation": 3});
     assert_eq!(serde_json::from_str::<Value>(&down.out).unwrap(), expected);
+}
+
+/// All columns but SINCE.
+fn columns(line: &str) -> Vec<&str> {
+    let columns = line.split_whitespace().enumerate();
+    columns.filter(|(number, _)| *number != 7).map(|(_, text)| text).collect()
 }
 
 #[tokio::test]
@@ -80,7 +87,11 @@ async fn a_request_stays_until_a_worker_is_there() {
     let early = cli.run(&["generations"]).await.ended(0);
     assert!(early.out.ends_with("no worker was ever started on this database\n"), "{early:?}");
 
-    scene.worker().await.kill();
+    let mut worker = scene.worker().await;
+    let stands = "select count(*) from keylane.turns, keylane.routing
+                   where generation = 1 and roller is null";
+    wait::until(wait::SOON, "a ring stands", async || scene.number(stands).await == 1).await;
+    worker.kill();
     let unasked = cli.run(&["resize", "--partitions", "3"]).await.ended(1);
     assert!(unasked.error.contains("--yes goes from 2 to 3 partitions"), "{unasked:?}");
     let none = "select count(*) from keylane.operator_actions";
@@ -120,10 +131,6 @@ async fn a_request_stays_until_a_worker_is_there() {
     let spread = "partitions of generation 2 by worker: only 4";
     assert_eq!(doctor().await, [turns, "nobody rolls", spread]);
     let shown = cli.run(&["generations", "--all"]).await.ended(0).out;
-    let columns = |line: &str| {
-        let columns: Vec<&str> = line.split_whitespace().collect();
-        columns.iter().enumerate().filter(|(n, _)| *n != 7).map(|(_, text)| *text).collect()
-    };
     let lines: Vec<Vec<&str>> = shown.lines().map(columns).collect();
     let expected = [
         ["1", "held", "closed", "over", "1", "1", "?", "-"],
