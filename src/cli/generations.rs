@@ -31,6 +31,8 @@ struct Report<'a> {
     wanted: Option<i32>,
     /// The worker that sees to a roll just now.
     roller: Option<&'a str>,
+    /// Messages that wait in held, whether it has a turn or not, as far as the broker tells.
+    held_about: Option<u64>,
     generations: &'a [Line],
 }
 
@@ -44,15 +46,19 @@ pub async fn run(
     let mut connection = connect(&settings.database, Some(timeout_ms)).await?;
     let read = routing::read(&mut connection).await;
     let mut routing = read.context("read how writes are routed (is `keylane migrate` due?)")?;
+    let mut held = None;
     if let Some(routing) = &mut routing {
         if !args.all {
             routing.lines.retain(is_shown);
         }
-        if let Err(why) = ask(settings, &mut routing.lines).await {
-            writeln!(stderr(), "what is left is not known: {}", output::printable(&why))?;
+        match ask(settings, &mut routing.lines).await {
+            Ok(about) => held = Some(about),
+            Err(why) => {
+                writeln!(stderr(), "what is left is not known: {}", output::printable(&why))?;
+            }
         }
     }
-    print(out, args.output, routing.as_ref()).context("write the generations")?;
+    print(out, args.output, routing.as_ref(), held).context("write the generations")?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -61,7 +67,7 @@ fn is_shown(line: &Line) -> bool {
     line.is_open() || (line.generation > 0 && line.state != "deleted")
 }
 
-async fn ask(settings: &Settings, lines: &mut [Line]) -> Result<(), String> {
+async fn ask(settings: &Settings, lines: &mut [Line]) -> Result<u64, String> {
     let amqp = &settings.amqp;
     let answer_max = Duration::from_millis(amqp.timeout_ms.get().into());
     let opening = Connection::open(&amqp.url, "keylane operator", answer_max).await;
@@ -71,13 +77,18 @@ async fn ask(settings: &Settings, lines: &mut [Line]) -> Result<(), String> {
     asked.map_err(|error| chain(&error))
 }
 
-fn print(out: &mut dyn Write, form: Output, routing: Option<&Routing>) -> std::io::Result<()> {
+fn print(
+    out: &mut dyn Write,
+    form: Output,
+    routing: Option<&Routing>,
+    held_about: Option<u64>,
+) -> std::io::Result<()> {
     let lines = routing.map_or(&[][..], |routing| &routing.lines);
     let (wanted, roller) =
         routing.map_or((None, None), |routing| (Some(routing.wanted), routing.roller.as_deref()));
     match form {
         Output::Json => {
-            return output::json(out, &Report { wanted, roller, generations: lines });
+            return output::json(out, &Report { wanted, roller, held_about, generations: lines });
         }
         Output::Ndjson => return output::list(out, form, lines),
         Output::Table => output::table(out, lines)?,
@@ -86,7 +97,14 @@ fn print(out: &mut dyn Write, form: Output, routing: Option<&Routing>) -> std::i
         return writeln!(out, "no worker was ever started on this database");
     };
     let roller = roller.map_or_else(|| "nobody rolls".into(), |worker| format!("{worker} rolls"));
-    writeln!(out, "{wanted} partitions wanted; {}", output::printable(&roller))
+    writeln!(out, "{wanted} partitions wanted; {}", output::printable(&roller))?;
+    let has_turn = lines.iter().any(|line| line.generation == 0 && line.is_open());
+    match held_about {
+        Some(left @ 1..) if !has_turn => {
+            writeln!(out, "~{left} messages wait in held, which gets a turn for them")
+        }
+        _ => Ok(()),
+    }
 }
 
 impl Cells for Line {
@@ -112,7 +130,7 @@ impl Cells for Line {
             self.closed.to_string(),
             self.left_about.map_or_else(|| "?".into(), |left| format!("~{left}")),
             moment(self.since),
-            self.by(),
+            self.by().unwrap_or_else(|| "-".into()),
         ]
     }
 }

@@ -188,11 +188,11 @@ impl Resizing<'_> {
         if self.args.yes {
             return Ok(());
         }
-        match ask(&format!("go from {before} to {partitions} partitions?"))? {
+        match ask(&format!("go from {before} to {}?", many(partitions)))? {
             Answer::Yes => Ok(()),
             Answer::No => bail!("nothing was changed"),
             Answer::Nobody => {
-                bail!("nothing was changed: --yes goes from {before} to {partitions} partitions")
+                bail!("nothing was changed: --yes goes from {before} to {}", many(partitions))
             }
         }
     }
@@ -238,16 +238,19 @@ fn say(report: &Report, out: Option<&mut dyn Write>) -> std::io::Result<()> {
             let Some(out) = out else { return Ok(()) };
             return match state {
                 State::Done => {
-                    writeln!(out, "generation {generation} has the turn, {partitions} partitions")
+                    writeln!(out, "generation {generation} has the turn, {}", many(*partitions))
                 }
-                State::NothingToDo => writeln!(
-                    out,
-                    "nothing to do: generation {generation} has {partitions} partitions"
-                ),
+                State::NothingToDo => {
+                    writeln!(
+                        out,
+                        "nothing to do: generation {generation} has {}",
+                        many(*partitions)
+                    )
+                }
                 _ => writeln!(
                     out,
-                    "requested, from {before} to {partitions} partitions: `keylane generations` \
-                     shows how far it is"
+                    "requested, from {before} to {}: `keylane generations` shows how far it is",
+                    many(*partitions)
                 ),
             };
         }
@@ -259,6 +262,10 @@ fn say(report: &Report, out: Option<&mut dyn Write>) -> std::io::Result<()> {
     };
     let now = if *state == State::Overruled { "it was requested" } else { report.what_now() };
     writeln!(stderr(), "{why}; {now}")
+}
+
+fn many(partitions: i32) -> String {
+    if partitions == 1 { "1 partition".into() } else { format!("{partitions} partitions") }
 }
 
 /// Says a line when it is news, and numbers that change now and then.

@@ -131,6 +131,7 @@ pub fn stands(routing: &Routing) -> String {
             format!("generation {}", first.generation)
         };
         let (closed, all, by) = (first.closed, first.partitions, first.by());
+        let by = by.unwrap_or_else(|| "nobody".to_owned());
         parts.push(format!("{name} is drained, {closed} of {all} partitions closed (by {by})"));
     }
     match (&routing.roller, routing.prepared()) {

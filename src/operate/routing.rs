@@ -101,11 +101,11 @@ impl Line {
         if self.generation == 0 { "held".to_owned() } else { self.generation.to_string() }
     }
 
-    /// Its workers with their partitions, for people.
-    pub fn by(&self) -> String {
+    /// Its workers with their partitions, for people; `None`: nobody has claimed one.
+    pub fn by(&self) -> Option<String> {
         let each = self.workers.iter().map(|(worker, many)| format!("{worker} {many}"));
         let each: Vec<String> = each.collect();
-        if each.is_empty() { "-".to_owned() } else { each.join(", ") }
+        (!each.is_empty()).then(|| each.join(", "))
     }
 
     /// Whether its turn has come and is not over, or is still to come.
@@ -224,22 +224,63 @@ fn place(lines: &mut [Line]) {
     }
 }
 
-/// Asks the broker how much waits in the queues of each source that may have some.
+/// Asks the broker how much waits in the queues of each source that may have some; returns what
+/// waits in held, whether it has a turn or not.
 pub async fn ask_what_is_left(
     connection: &Connection,
     prefix: &str,
     lines: &mut [Line],
-) -> Result<(), BrokerError> {
+) -> Result<u64, BrokerError> {
+    let held = probe::ready(connection, &[PartitionId::HELD.queue(prefix)]).await?;
     for line in lines.iter_mut().filter(|line| line.state != "deleted") {
-        let queues: Vec<String> = match line.generation {
+        line.left_about = match line.generation {
             // Turns of held that are over were in the same queue.
-            0 if !line.is_open() => continue,
-            0 => vec![PartitionId::HELD.queue(prefix)],
-            generation => (0..line.partitions)
-                .map(|partition| PartitionId { generation, partition }.queue(prefix))
-                .collect(),
+            0 => line.is_open().then_some(held),
+            generation => {
+                let queues = (0..line.partitions)
+                    .map(|partition| PartitionId { generation, partition }.queue(prefix));
+                Some(probe::ready(connection, &queues.collect::<Vec<_>>()).await?)
+            }
         };
-        line.left_about = Some(probe::ready(connection, &queues).await?);
     }
-    Ok(())
+    Ok(held)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Does::{Current, Drained, Over, Prepared, Receives, Waits};
+    use super::*;
+
+    #[test]
+    fn the_first_open_turn_is_consumed_and_the_last_one_receives() {
+        let line = |turn: i64, generation: i32, state: &str| Line {
+            turn: (turn > 0).then_some(turn),
+            generation,
+            state: state.into(),
+            does: Does::default(),
+            partitions: 1,
+            closed: 0,
+            left_about: None,
+            since: OffsetDateTime::UNIX_EPOCH,
+            ended_at: None,
+            workers: BTreeMap::new(),
+        };
+        let placed = |lines: &[(i64, i32, &str)]| -> Vec<Does> {
+            let mut lines: Vec<Line> =
+                lines.iter().map(|(turn, of, state)| line(*turn, *of, state)).collect();
+            place(&mut lines);
+            lines.iter().map(|line| line.does).collect()
+        };
+        let long = [
+            (1, 0, "closed"),
+            (2, 1, "open"),
+            (3, 0, "open"),
+            (4, 2, "open"),
+            (0, 3, "closed"),
+            (0, 4, "declared"),
+        ];
+        assert_eq!(placed(&long), [Over, Drained, Waits, Receives, Over, Prepared]);
+        assert_eq!(placed(&[(1, 0, "closed"), (2, 1, "open")]), [Over, Current]);
+        assert_eq!(placed(&[(1, 0, "open"), (0, 1, "planned")]), [Current, Prepared]);
+    }
 }

@@ -52,7 +52,7 @@ async fn the_number_of_partitions_goes_up_and_down_while_senders_go_on() {
     load.verify_order().await;
 
     let said = cli.run(&["resize", "--partitions", "1"]).await.ended(0);
-    assert_eq!(said.out, "nothing to do: generation 3 has 1 partitions\n");
+    assert_eq!(said.out, "nothing to do: generation 3 has 1 partition\n");
     let actions = "select actor, action, target, reason, result from keylane.operator_actions
                     order by id limit 1";
     let expected = json!({"actor": "tester", "action": "resize", "target": "routing",

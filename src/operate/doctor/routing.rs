@@ -63,7 +63,7 @@ fn roll(routing: &Routing) -> Check {
 fn spread(routing: &Routing, first: &Line) -> Check {
     let claimed: i64 = first.workers.values().sum();
     let unclaimed = i64::from(first.partitions) - first.closed - claimed;
-    let each = if claimed > 0 { first.by() } else { "nobody has one".to_owned() };
+    let each = first.by().unwrap_or_else(|| "nobody has one".to_owned());
     let more = match unclaimed {
         ..=0 => String::new(),
         many => format!("; {many} not claimed yet: no write came"),
