@@ -42,7 +42,7 @@ pub async fn run(settings: Settings, roles: Roles, reload: Reload) -> anyhow::Re
     let page = metrics::install()?;
     let drain = lifecycle.drain();
     let listener = http::bind(&settings.http.listen).await?;
-    let catalogue = catalogue(&mut lifecycle, &settings)?;
+    let catalogue = catalogue(&mut lifecycle, &settings, roles)?;
     lifecycle.spawn("reload", reload.run(drain.clone()));
 
     // Each ends when the one before it has: requests, then lanes, then probes.
@@ -52,7 +52,7 @@ pub async fn run(settings: Settings, roles: Roles, reload: Reload) -> anyhow::Re
     let mut missing: Vec<Missing> = vec![Box::new(move || unread().into_iter().collect())];
     let mut router = axum::Router::new();
     if roles.ingress {
-        let pool = connect::pool_of(&settings.database, INGRESS_CONNECTIONS);
+        let pool = connect::pool_of(&settings.database, connect::INGRESS, INGRESS_CONNECTIONS);
         let pool = pool.context("read database.url")?;
         let tokens = Tokens::load(settings.http.tokens_file.as_deref())?;
         let (ingress, answers) =
@@ -73,7 +73,8 @@ pub async fn run(settings: Settings, roles: Roles, reload: Reload) -> anyhow::Re
     if roles.worker {
         let taken = if roles.ingress { INGRESS_CONNECTIONS } else { 0 };
         let most = settings.database.connections_max.get().saturating_sub(taken).max(1);
-        let pool = connect::pool_of(&settings.database, most).context("read database.url")?;
+        let pool = connect::pool_of(&settings.database, connect::WORKER, most);
+        let pool = pool.context("read database.url")?;
         let ends = worker::Ends { drain: answered, drained: drained.clone() };
         let process = worker::start(&mut lifecycle, settings.clone(), pool, catalogue, &ends);
         missing.push(Box::new(move || process.board.missing()));
@@ -95,8 +96,13 @@ pub async fn run(settings: Settings, roles: Roles, reload: Reload) -> anyhow::Re
 
 /// The entities: read as soon as the database is there, by a task that ends the process where
 /// waiting would not help.
-fn catalogue(lifecycle: &mut Lifecycle, settings: &Settings) -> anyhow::Result<Arc<Catalogue>> {
-    let pool = connect::pool_of(&settings.database, 1).context("read database.url")?;
+fn catalogue(
+    lifecycle: &mut Lifecycle,
+    settings: &Settings,
+    roles: Roles,
+) -> anyhow::Result<Arc<Catalogue>> {
+    let name = if roles.worker { connect::WORKER } else { connect::INGRESS };
+    let pool = connect::pool_of(&settings.database, name, 1).context("read database.url")?;
     let catalogue = Arc::new(Catalogue::unread(pool, settings.entities.clone()));
     let (read, drain) = (Arc::clone(&catalogue), lifecycle.drain());
     lifecycle.spawn("catalogue", async move {

@@ -14,11 +14,13 @@ pub mod completions;
 pub mod confirm;
 pub mod dead_letters;
 pub mod doctor;
+pub mod generations;
 pub mod interrupt;
 pub mod key;
 pub mod migrate;
 pub mod output;
 pub mod publish;
+pub mod resize;
 pub mod settings;
 
 use std::io::Write;
@@ -59,6 +61,10 @@ enum Command {
     Run,
     /// Send writes to the broker, and say which it confirmed
     Publish(publish::Args),
+    /// Change the number of partitions, in order, while senders go on
+    Resize(resize::Args),
+    /// Show which rings there are, what is drained, how far and by whom
+    Generations(generations::Args),
     /// Look at broker, database and entities, and say what to mend
     Doctor(doctor::Args),
     /// Print the HTTP API as `OpenAPI`, in its general form; a running one names your entities
@@ -94,6 +100,8 @@ pub async fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
         Command::Ingress => serve(false, true).await,
         Command::Run => serve(true, true).await,
         Command::Publish(args) => publish::run(&settings, &args, out).await,
+        Command::Resize(args) => resize::run(&settings, args, out).await,
+        Command::Generations(args) => generations::run(&settings, &args, out).await,
         Command::Doctor(args) => doctor::run(&settings, &args, out).await,
         Command::Key(command) => key::run(&settings, command, out).await,
         Command::DeadLetters(command) => dead_letters::run(&settings, command, out).await,

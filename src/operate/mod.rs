@@ -14,6 +14,8 @@ pub mod pause;
 pub mod queue;
 pub mod replay;
 pub mod requests;
+pub mod resize;
+pub mod routing;
 pub mod standing;
 pub mod wake;
 
@@ -26,6 +28,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection};
 use tokio::time::timeout;
 
+use crate::postgres::connect::OPERATOR;
 use crate::settings::Database;
 
 /// Longest wait for the database to answer to connecting.
@@ -41,7 +44,7 @@ pub async fn connect(
     let milliseconds = statement_timeout_ms.unwrap_or_default().to_string();
     let options = PgConnectOptions::from_str(database.url.expose_secret())
         .context("read database.url")?
-        .application_name("keylane")
+        .application_name(OPERATOR)
         .options([("timezone", "UTC"), ("statement_timeout", milliseconds.as_str())]);
     timeout(CONNECT_TIMEOUT, PgConnection::connect_with(&options))
         .await

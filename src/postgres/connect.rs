@@ -14,11 +14,19 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a pooled connection may rest before it is closed.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// The options of every connection.
+/// Under this name the server shows the connections of workers: who asks whether one is running
+/// looks for it.
+pub const WORKER: &str = "keylane worker";
+/// The same of an ingress.
+pub const INGRESS: &str = "keylane ingress";
+/// The same of operators' commands.
+pub const OPERATOR: &str = "keylane operator";
+
+/// The options of every connection of a long-running process.
 ///
 /// The planner is told to look rows up by index: a batch names its rows, and a plan that was made
 /// while a table was empty would otherwise read all of it later.
-pub fn options(database: &Database) -> Result<PgConnectOptions, sqlx::Error> {
+pub fn options(database: &Database, name: &str) -> Result<PgConnectOptions, sqlx::Error> {
     let milliseconds = |name: &'static str, value: u32| (name, value.to_string());
     let bounds = [
         milliseconds("statement_timeout", database.statement_timeout_ms.get()),
@@ -42,17 +50,21 @@ pub fn options(database: &Database) -> Result<PgConnectOptions, sqlx::Error> {
         ("enable_mergejoin", "off"),
     ];
     Ok(PgConnectOptions::from_str(database.url.expose_secret())?
-        .application_name("keylane")
+        .application_name(name)
         .options(bounds)
         .options(fixed))
 }
 
-/// A pool of at most so many connections; none is opened yet.
-pub fn pool_of(database: &Database, connections_max: u32) -> Result<PgPool, sqlx::Error> {
+/// A pool of at most so many connections, shown under `name`; none is opened yet.
+pub fn pool_of(
+    database: &Database,
+    name: &str,
+    connections_max: u32,
+) -> Result<PgPool, sqlx::Error> {
     Ok(PgPoolOptions::new()
         .max_connections(connections_max)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .idle_timeout(IDLE_TIMEOUT)
         .test_before_acquire(false)
-        .connect_lazy_with(options(database)?))
+        .connect_lazy_with(options(database, name)?))
 }

@@ -37,6 +37,7 @@ mod queues;
 mod reload;
 mod replay;
 mod replay_outages;
+mod resize;
 mod ring;
 mod rolls;
 mod rolls_without;

@@ -96,7 +96,7 @@ async fn a_database_without_a_free_connection_is_waited_for() {
     let close = format!(
         "alter database {} connection limit 0;
          select pg_terminate_backend(pid) from pg_stat_activity
-          where datname = current_database() and application_name = 'keylane'",
+          where datname = current_database() and application_name = 'keylane worker'",
         scene.name
     );
     run(&mut intruder, &close).await;

@@ -43,7 +43,8 @@ pub async fn examine(
     let said = probe::server_properties(address, answer_max).await;
     let said = said.and_then(|properties| properties.get("version").cloned());
     let version = said.or_else(|| findings.and_then(Findings::version));
-    checks.push(judge_version(version.as_deref(), findings.and_then(Findings::khepri)));
+    checks.push(judge_version(version.as_deref()));
+    checks.push(judge_ring(version.as_deref(), findings.and_then(Findings::khepri)));
     checks.push(ring_type(amqp, answer_max).await);
     checks.push(topology(&connection, &amqp.prefix, newest).await);
     connection.close().await;
@@ -65,8 +66,8 @@ fn numbers(version: &str) -> Option<(u32, u32)> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
-/// What this version can do; `khepri` is known from the management API alone.
-fn judge_version(version: Option<&str>, khepri: Option<bool>) -> Check {
+/// What this version can do.
+fn judge_version(version: Option<&str>) -> Check {
     const NAME: &str = "broker.version";
     let Some((text, numbers)) = version.and_then(|text| Some((text, numbers(text)?))) else {
         let remedy = "set amqp.management_url, it is asked there";
@@ -81,14 +82,31 @@ fn judge_version(version: Option<&str>, khepri: Option<bool>) -> Check {
     } else {
         "the first worker takes all partitions, others stand by (worker.partitions splits them)"
     };
-    let survives = if numbers >= VERSION_KHEPRI { Some(true) } else { khepri };
-    let restart = match survives {
-        Some(true) => "the ring survives a restart of the broker",
-        Some(false) => "a restart of the broker costs a new generation",
-        None if numbers < VERSION_PRIORITIES => "a restart of the broker costs a new generation",
-        None => "a restart of the broker costs a new generation, unless khepri_db is enabled",
+    Check::ok(NAME, format!("RabbitMQ {text}: {priorities}"))
+}
+
+/// Whether a restart of the broker moves keys; `khepri` is known from the management API alone.
+fn judge_ring(version: Option<&str>, khepri: Option<bool>) -> Check {
+    const NAME: &str = "broker.ring";
+    let survives = match (version.and_then(numbers), khepri) {
+        (Some(numbers), _) if numbers >= VERSION_KHEPRI => Some(true),
+        (Some(numbers), None) if numbers < VERSION_PRIORITIES => Some(false),
+        (_, khepri) => khepri,
     };
-    Check::ok(NAME, format!("RabbitMQ {text}: {priorities}; {restart}"))
+    match survives {
+        Some(true) => Check::ok(NAME, "it survives a restart of the broker"),
+        Some(false) => Check::ok(
+            NAME,
+            "a restart of the broker forgets it: keylane makes the next one by itself, in order, \
+             and writes wait for some seconds",
+        ),
+        None => Check::skipped(
+            NAME,
+            "cannot tell whether a restart of the broker forgets it; harmless: keylane makes the \
+             next one by itself, in order",
+            "set amqp.management_url, it is asked there whether khepri_db is enabled",
+        ),
+    }
 }
 
 /// On a connection of its own: a broker without the plugin closes it.
@@ -204,20 +222,35 @@ mod tests {
     #[test]
     fn a_version_says_what_the_broker_can_do() {
         let table = [
-            (Some("3.9.13"), None, Status::Failure, "3.9.13"),
-            (Some("3.10.8"), None, Status::Ok, "costs a new generation"),
-            (Some("4.0.5"), None, Status::Ok, "unless khepri_db"),
-            (Some("4.0.5"), Some(true), Status::Ok, "survives"),
-            (Some("4.0.5"), Some(false), Status::Ok, "costs a new generation"),
-            (Some("4.3.0-rc.1"), None, Status::Ok, "survives"),
-            (Some("10.0"), None, Status::Ok, "spread over the workers"),
-            (Some("x"), None, Status::Skipped, "not said"),
-            (None, None, Status::Skipped, "not said"),
+            (Some("3.9.13"), Status::Failure, "3.9.13"),
+            (Some("3.10.8"), Status::Ok, "the first worker takes all"),
+            (Some("4.0.5"), Status::Ok, "spread over the workers"),
+            (Some("10.0"), Status::Ok, "spread over the workers"),
+            (Some("x"), Status::Skipped, "not said"),
+            (None, Status::Skipped, "not said"),
         ];
-        for (version, khepri, status, part) in table {
-            let check = judge_version(version, khepri);
+        for (version, status, part) in table {
+            let check = judge_version(version);
             assert_eq!(check.status, status, "{version:?}");
             assert!(check.found.contains(part), "{version:?}: {}", check.found);
+        }
+    }
+
+    #[test]
+    fn a_ring_that_a_restart_forgets_is_told_as_far_as_it_can_be_known() {
+        let table = [
+            (Some("3.10.8"), None, Status::Ok, "forgets it"),
+            (Some("3.13.7"), Some(true), Status::Ok, "survives"),
+            (Some("4.0.5"), None, Status::Skipped, "cannot tell"),
+            (Some("4.0.5"), Some(true), Status::Ok, "survives"),
+            (Some("4.0.5"), Some(false), Status::Ok, "forgets it"),
+            (Some("4.3.0-rc.1"), None, Status::Ok, "survives"),
+            (None, None, Status::Skipped, "cannot tell"),
+        ];
+        for (version, khepri, status, part) in table {
+            let check = judge_ring(version, khepri);
+            assert_eq!(check.status, status, "{version:?} {khepri:?}");
+            assert!(check.found.contains(part), "{version:?} {khepri:?}: {}", check.found);
         }
     }
 

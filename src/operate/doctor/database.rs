@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use sqlx::{FromRow, PgConnection};
 
 use super::{Check, Newest};
-use crate::operate::{chain, connect};
+use crate::operate::{chain, connect, routing};
 use crate::postgres::catalogue::{self, CatalogueError};
 use crate::postgres::migrate;
 use crate::settings::Settings;
@@ -41,6 +41,7 @@ pub async fn examine(settings: &Settings, broker: &str) -> (Vec<Check>, Option<N
     checks.push(migrations);
     let newest = if migrated {
         checks.push(privileges(&mut connection, &server.role).await);
+        checks.extend(turns(&mut connection).await);
         newest(&mut connection, broker).await.ok().flatten()
     } else {
         None
@@ -170,12 +171,16 @@ async fn migrations(connection: &mut PgConnection) -> (Check, bool) {
 }
 
 /// What a worker does with each of keylane's tables.
-const NEEDED: [(&str, &str); 7] = [
+const NEEDED: [(&str, &str); 11] = [
     ("ledger", "select, insert"),
     ("ledger_parts", "select, insert, delete"),
     ("dead_letters", "select, insert, update"),
     ("partitions", "select, insert, update"),
     ("generations", "select, insert, update"),
+    ("turns", "select, insert, update"),
+    ("routing", "select, insert, update"),
+    ("parked_keys", "select, insert, update, delete"),
+    ("hot_keys", "select, insert, delete"),
     ("operator_actions", "select, insert"),
     ("migrations", "select"),
 ];
@@ -237,13 +242,23 @@ fn grants(held: &BTreeSet<(&str, &str)>, role: &str) -> Vec<String> {
     lacking.collect()
 }
 
+async fn turns(connection: &mut PgConnection) -> Vec<Check> {
+    match routing::read(connection).await {
+        Ok(found) => super::routing::examine(found.as_ref()),
+        Err(error) => {
+            let remedy = "give the role select on the tables of schema keylane";
+            vec![Check::skipped("routing.turns", chain(&error), remedy)]
+        }
+    }
+}
+
 async fn newest(
     connection: &mut PgConnection,
     broker: &str,
 ) -> Result<Option<Newest>, sqlx::Error> {
     const SQL: &str = "
         select generation, partitions, state from keylane.generations
-         where broker = $1 and state <> 'closed'
+         where broker = $1 and state = 'open'
          order by generation desc limit 1";
     let newest: Option<(i32, i32, String)> =
         sqlx::query_as(SQL).bind(broker).fetch_optional(connection).await?;

@@ -8,6 +8,7 @@ pub mod database;
 pub mod management;
 mod permissions;
 mod policies;
+mod routing;
 mod topology;
 
 use std::time::Duration;
