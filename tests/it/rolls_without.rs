@@ -39,11 +39,13 @@ async fn process(scene: &Scene) -> Process {
     let settings = settings::load(Some(file)).unwrap();
     let pool = PgPoolOptions::new().max_connections(8).connect(&scene.url).await.unwrap();
     let entities = settings.entities.clone();
+    let catalogue = Arc::new(Catalogue::unread(pool.clone(), entities));
+    catalogue.read_first().await.unwrap();
     Process {
         settings,
         worker: "without".to_owned(),
-        pool: pool.clone(),
-        catalogue: Arc::new(Catalogue::load(pool, entities).await.unwrap()),
+        pool,
+        catalogue,
         board: Board::default(),
         metrics: Metrics::new(),
         rolls: Rolls::new(),
