@@ -19,7 +19,7 @@ use crate::core::partition::{Epoch, PartitionId};
 use crate::core::plan::{CommitPlan, Loaded};
 use crate::store::{Opened, Opening, Store};
 
-use super::error::{Blame, failure, ours};
+use super::error::{Blame, failure, of_the_ledger, ours};
 use super::rows::Statements;
 use super::{claim, dead_letters, ledger, parking};
 
@@ -188,7 +188,8 @@ impl PgStore {
         self.write_rows(connection, plan).await?;
         if !plan.ledger.is_empty() {
             ledger::replace(connection, items, plan).await.map_err(ours)?;
-            let taken = ledger::insert(connection, part, items, plan).await.map_err(ours)?;
+            let taken = ledger::insert(connection, part, items, plan).await;
+            let taken = taken.map_err(|error| of_the_ledger(&error))?;
             if usize::try_from(taken) != Ok(plan.ledger.len()) {
                 return Err(Failure::LedgerDiffers);
             }
