@@ -15,6 +15,33 @@ const CLAIM_WAIT_MAX: Duration = Duration::from_secs(5);
 /// How often the backend of an older owner is ended before the claim gives up for now.
 const EVICTIONS_MAX: usize = 3;
 
+/// Prepares what every transaction begins with, once a connection: `keylane_fence` (held until the
+/// end) and `keylane_known`, to be executed with generation and partition. Planning them would take
+/// longer than a small batch does.
+///
+/// What stands still is read in a statement of its own, after the fence is held: an operator who
+/// pauses a key and then waits for that lock is seen by everything that comes later.
+async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    const PREPARED: &str = "
+        select exists (select from pg_catalog.pg_prepared_statements where name = 'keylane_known')";
+    const PREPARE: &str = "
+        prepare keylane_fence (int, int) as
+        select epoch, closed_at is not null from keylane.partitions
+         where generation = $1 and partition = $2 for share;
+        prepare keylane_known (int, int) as
+        select clock_timestamp(), (select max(part) from keylane.ledger_parts),
+               exists (select from keylane.parked_keys),
+               (select extract(epoch from min(k.due_at) - clock_timestamp())::float8
+                  from keylane.parked_keys k
+                 where k.generation = $1 and k.partition = $2 and k.due_at is not null),
+               exists (select from keylane.parked_keys k
+                        where k.generation = $1 and k.partition = $2 and k.waits_for = 'lock')";
+    if !sqlx::query_scalar(PREPARED).fetch_one(&mut *connection).await? {
+        sqlx::raw_sql(PREPARE).execute(connection).await?;
+    }
+    Ok(())
+}
+
 /// Claims a partition under a new epoch, in a transaction of its own.
 ///
 /// It waits for a transaction that holds the fence. A stopped process would hold it for ever, so
@@ -25,6 +52,7 @@ pub async fn claim(
     partition: PartitionId,
     owner: &str,
 ) -> Result<Epoch, Failure> {
+    prepare(connection).await.map_err(|error| failure(&error, Blame::Nobody))?;
     for _ in 0..EVICTIONS_MAX {
         match try_claim(connection, partition, owner).await {
             Err(Failure::Locked(_)) => evict(connection, partition).await?,

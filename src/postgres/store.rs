@@ -226,7 +226,7 @@ impl PgStore {
             let Some(statements) = self.statements.get(&round.entity.name) else { continue };
             if round.entity.user_triggers {
                 let usual = "set local enable_seqscan = on; set local enable_hashjoin = on; \
-                             set local enable_mergejoin = on";
+                             set local enable_mergejoin = on; set local plan_cache_mode = auto";
                 let set = sqlx::raw_sql(usual).execute(&mut *connection).await;
                 set.map_err(|error| ours(&error))?;
             }
@@ -252,18 +252,10 @@ async fn begin(
 ) -> Result<Opened, Failure> {
     let bound = if opening.patient { String::new() } else { lock_timeout(IMPATIENCE) };
     let PartitionId { generation, partition: number } = partition;
-    let of_partition = format!("k where k.generation = {generation} and k.partition = {number}");
-    // What stands still is read in a statement of its own, after the fence is held: an operator who
-    // pauses a key and then waits for that lock is seen by everything that comes later.
     let sql = format!(
         "begin isolation level read committed; set constraints all immediate; {bound}\
-         select epoch, closed_at is not null from keylane.partitions \
-          where generation = {generation} and partition = {number} for share; \
-         select clock_timestamp(), (select max(part) from keylane.ledger_parts), \
-                exists (select from keylane.parked_keys), \
-                (select extract(epoch from min(k.due_at) - clock_timestamp())::float8 \
-                   from keylane.parked_keys {of_partition} and k.due_at is not null), \
-                exists (select from keylane.parked_keys {of_partition} and k.waits_for = 'lock')"
+         execute keylane_fence ({generation}, {number}); \
+         execute keylane_known ({generation}, {number})"
     );
     let unreadable = |error: sqlx::Error| ours(&error);
     let rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(&mut *session.connection).await;
