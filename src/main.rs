@@ -5,6 +5,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use keylane::cli::{self, Cli};
+use mimalloc::MiMalloc;
+
+/// A write is many small texts that one thread makes and another one drops.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {

@@ -1,4 +1,4 @@
-//! The fence: who may write a partition, decided by the database.
+//! Claims: who may write a partition, decided by the database.
 
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use crate::core::failure::Failure;
 use crate::core::partition::{Epoch, PartitionId};
 
 use super::error::{Blame, failure};
+use super::fence;
 
 /// How long a claim waits for the transaction of an older owner before it ends that backend.
 const CLAIM_WAIT_MAX: Duration = Duration::from_secs(5);
@@ -25,6 +26,7 @@ pub async fn claim(
     partition: PartitionId,
     owner: &str,
 ) -> Result<Epoch, Failure> {
+    fence::prepare(connection).await.map_err(|error| failure(&error, Blame::Nobody))?;
     for _ in 0..EVICTIONS_MAX {
         match try_claim(connection, partition, owner).await {
             Err(Failure::Locked(_)) => evict(connection, partition).await?,

@@ -25,7 +25,9 @@ pub const OPERATOR: &str = "keylane operator";
 /// The options of every connection of a long-running process.
 ///
 /// The planner is told to look rows up by index: a batch names its rows, and a plan that was made
-/// while a table was empty would otherwise read all of it later.
+/// while a table was empty would otherwise read all of it later. Such a plan fits every batch, so it
+/// is made once a connection; left to itself the server plans small batches each time anew, which
+/// takes longer than they do.
 pub fn options(database: &Database, name: &str) -> Result<PgConnectOptions, sqlx::Error> {
     let milliseconds = |name: &'static str, value: u32| (name, value.to_string());
     let bounds = [
@@ -48,6 +50,7 @@ pub fn options(database: &Database, name: &str) -> Result<PgConnectOptions, sqlx
         ("enable_seqscan", "off"),
         ("enable_hashjoin", "off"),
         ("enable_mergejoin", "off"),
+        ("plan_cache_mode", "force_generic_plan"),
     ];
     Ok(PgConnectOptions::from_str(database.url.expose_secret())?
         .application_name(name)

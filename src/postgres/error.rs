@@ -3,6 +3,7 @@
 //! Owns: which failure an error is. Only the statements on the user's table, and COMMIT, can be a
 //! write's fault; an error of keylane's own statements never blames one.
 
+use sqlx::error::DatabaseError;
 use sqlx::postgres::PgDatabaseError;
 
 use crate::core::failure::Failure;
@@ -43,6 +44,12 @@ pub(super) fn ours(error: &sqlx::Error) -> Failure {
         Failure::Locked(why) => Failure::Unavailable(why),
         other => other,
     }
+}
+
+/// What an error of the ledger's insert means: somebody else may have stored the same write.
+pub(super) fn of_the_ledger(error: &sqlx::Error) -> Failure {
+    let taken = error.as_database_error().is_some_and(DatabaseError::is_unique_violation);
+    if taken { Failure::LedgerDiffers } else { ours(error) }
 }
 
 /// The server's message, which names a constraint but, unlike its detail, quotes no values.

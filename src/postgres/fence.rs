@@ -49,6 +49,36 @@ impl Transaction {
     }
 }
 
+/// Prepares what every transaction begins with, once a connection: `keylane_fence` (held until the
+/// end) and `keylane_known`, to be executed with generation and partition. Planning them would take
+/// longer than a small batch does.
+///
+/// What stands still is read in a statement of its own, after the fence is held: an operator who
+/// pauses a key and then waits for that lock is seen by everything that comes later.
+pub(super) async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    const PREPARED: &str = "
+        select exists (select from pg_catalog.pg_prepared_statements where name = 'keylane_known')";
+    const PREPARE: &str = "
+        prepare keylane_fence (int, int) as
+        select epoch, closed_at is not null from keylane.partitions
+         where generation = $1 and partition = $2 for share;
+        prepare keylane_known (int, int) as
+        select clock_timestamp(), (select max(part) from keylane.ledger_parts),
+               exists (select from keylane.parked_keys),
+               (select extract(epoch from min(k.due_at) - clock_timestamp())::float8
+                  from keylane.parked_keys k
+                 where k.generation = $1 and k.partition = $2 and k.due_at is not null),
+               exists (select from keylane.parked_keys k
+                        where k.generation = $1 and k.partition = $2 and k.waits_for = 'lock'),
+               (select generation from keylane.turns where closed_at is null
+                 order by turn limit 1),
+               exists (select from keylane.turns where closed_at is null and generation = $1)";
+    if !sqlx::query_scalar(PREPARED).fetch_one(&mut *connection).await? {
+        sqlx::raw_sql(PREPARE).execute(connection).await?;
+    }
+    Ok(())
+}
+
 /// Opens the transaction and checks the fence, in one round trip and before any row is locked: a
 /// superseded epoch must fail before it holds locks that the new owner waits for. What is loaded
 /// comes in later statements, whose snapshots see all that the old owner committed.
@@ -60,21 +90,10 @@ pub(super) async fn begin(
 ) -> Result<(Transaction, Opened), Failure> {
     let bound = if opening.patient { String::new() } else { lock_timeout(IMPATIENCE) };
     let PartitionId { generation, partition: number } = partition;
-    let of_partition = format!("k where k.generation = {generation} and k.partition = {number}");
-    // What stands still is read in a statement of its own, after the fence is held: an operator who
-    // pauses a key and then waits for that lock is seen by everything that comes later.
     let sql = format!(
         "begin isolation level read committed; set constraints all immediate; {bound}\
-         select epoch, closed_at is not null from keylane.partitions \
-          where generation = {generation} and partition = {number} for share; \
-         select clock_timestamp(), (select max(part) from keylane.ledger_parts), \
-                exists (select from keylane.parked_keys), \
-                (select extract(epoch from min(k.due_at) - clock_timestamp())::float8 \
-                   from keylane.parked_keys {of_partition} and k.due_at is not null), \
-                exists (select from keylane.parked_keys {of_partition} and k.waits_for = 'lock'), \
-                (select generation from keylane.turns where closed_at is null order by turn limit 1), \
-                exists (select from keylane.turns \
-                         where closed_at is null and generation = {generation})"
+         execute keylane_fence ({generation}, {number}); \
+         execute keylane_known ({generation}, {number})"
     );
     let unreadable = |error: sqlx::Error| own(&error);
     let rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(connection).await;

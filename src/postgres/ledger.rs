@@ -90,7 +90,9 @@ pub(super) async fn replace(
         .map(drop)
 }
 
-/// Writes the plan's ledger lines into `part`; returns how many it took.
+/// Writes the plan's ledger lines into `part`; returns how many it took. A line that is there
+/// already is an error of its own: with `on conflict` each line would be looked up first, and
+/// logged twice.
 pub(super) async fn insert(
     connection: &mut PgConnection,
     part: i32,
@@ -103,8 +105,7 @@ pub(super) async fn insert(
         select $1, $2, line.*
           from unnest($3::uuid[], $4::text[], $5::text[], $6::text[], $7::bytea[],
                       $8::text[], $9::text[], $10::text[], $11::text[], $12::text[],
-                      $13::bigint[]) as line
-        on conflict do nothing";
+                      $13::bigint[]) as line";
     let lines: Vec<_> = plan
         .ledger
         .iter()

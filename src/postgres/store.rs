@@ -19,7 +19,7 @@ use crate::core::plan::{CommitPlan, Loaded};
 use crate::core::roll::{Passing, Standing};
 use crate::store::{Opened, Opening, Store};
 
-use super::error::{Blame, failure, ours};
+use super::error::{Blame, failure, of_the_ledger, ours};
 use super::fence::{self, Transaction};
 use super::rows::Statements;
 use super::{claim, dead_letters, ledger, parking, turns};
@@ -180,7 +180,8 @@ impl PgStore {
         self.write_rows(connection, plan).await?;
         if !plan.ledger.is_empty() {
             ledger::replace(connection, items, plan).await.map_err(ours)?;
-            let taken = ledger::insert(connection, part, items, plan).await.map_err(ours)?;
+            let taken = ledger::insert(connection, part, items, plan).await;
+            let taken = taken.map_err(|error| of_the_ledger(&error))?;
             if usize::try_from(taken) != Ok(plan.ledger.len()) {
                 return Err(Failure::LedgerDiffers);
             }
@@ -211,7 +212,7 @@ impl PgStore {
             let Some(statements) = self.statements.get(&round.entity.name) else { continue };
             if round.entity.user_triggers {
                 let usual = "set local enable_seqscan = on; set local enable_hashjoin = on; \
-                             set local enable_mergejoin = on";
+                             set local enable_mergejoin = on; set local plan_cache_mode = auto";
                 let set = sqlx::raw_sql(usual).execute(&mut *connection).await;
                 set.map_err(|error| ours(&error))?;
             }

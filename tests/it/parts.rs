@@ -2,7 +2,7 @@
 
 use keylane::postgres::ledger_parts::{Turned, turn};
 
-use crate::support::{Scene, Sender, entities, write};
+use crate::support::{Scene, Sender, entities, wait, write};
 
 const RETENTION_HOURS: u32 = 168;
 
@@ -98,4 +98,33 @@ async fn a_write_id_is_known_for_as_long_as_an_open_dead_letter_refers_to_it() {
     assert_eq!(again[0]["replayed"], true, "{again:?}");
     assert_eq!(again[0]["applied_at"], rejected[0]["applied_at"]);
     assert_eq!(again[1]["replayed"], false, "{again:?}");
+}
+
+#[tokio::test]
+async fn a_write_that_another_lane_stores_meanwhile_is_a_repeat() {
+    let scene = Scene::new(entities::ITEMS, entities::ITEM).await;
+    let worker = scene.worker().await;
+    let mut sender = scene.sender().await;
+    assert!(!is_known(&mut sender, "first").await);
+    // The line as the other lane would write it: not committed when this one looks for it.
+    scene.execute("create table kept as select * from keylane.ledger").await;
+    scene.execute("delete from keylane.ledger").await;
+    let mut other = scene.intruder().await;
+    let store = "begin; insert into keylane.ledger select * from public.kept";
+    sqlx::raw_sql(store).execute(&mut other).await.unwrap();
+    let committing = async {
+        let waits = "select count(*) from pg_stat_activity
+                      where datname = current_database() and wait_event = 'transactionid'";
+        wait::until(wait::SOON, "the ledger's insert waits", async || {
+            scene.number(waits).await > 0
+        })
+        .await;
+        sqlx::raw_sql("commit").execute(&mut other).await.unwrap();
+    };
+    let (known, ()) = tokio::join!(is_known(&mut sender, "first"), committing);
+    assert!(known, "it was decided again, after the other lane's commit");
+    assert_eq!(scene.number("select version from items").await, 1, "and not applied twice");
+    let page = worker.get("/metrics").await.unwrap().1;
+    let retried = "keylane_retries_total{cause=\"ledger_differs\"} 1";
+    assert!(page.contains(retried), "{page}");
 }
