@@ -192,35 +192,35 @@ pub enum Next {
 }
 
 /// From the last turn to the next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Handover {
     pub cause: Cause,
     /// The last turn, which ends.
     pub from: Option<Turn>,
     pub next: Next,
-    /// Writes may still come through the source of the last turn.
-    pub flows: bool,
 }
 
 impl View {
     /// The handover that is due, if one is.
     ///
-    /// A ring never follows a ring that is not whole: what was published since it broke is in held.
+    /// A ring never follows a ring: nobody can know that nothing went past the last one into held,
+    /// and behind held it does no harm.
     pub fn due(&self) -> Option<Handover> {
-        let handover = |cause, next, flows| Handover { cause, from: self.last, next, flows };
+        let handover = |cause, next| Handover { cause, from: self.last, next };
         let ring = Next::Ring(self.wanted);
         let Some(last) = self.last else {
-            return Some(handover(Cause::FirstStart, Next::Held, false));
+            return Some(handover(Cause::FirstStart, Next::Held));
         };
         match (last.source, self.ring) {
-            (Source::Held, _) => Some(handover(Cause::Held, ring, true)),
-            (Source::Ring(_), Ring::Gone) => Some(handover(Cause::RingLost, Next::Held, false)),
-            (Source::Ring(_), Ring::Broken) => Some(handover(Cause::RingLost, Next::Held, true)),
+            (Source::Held, _) => Some(handover(Cause::Held, ring)),
+            (Source::Ring(_), Ring::Gone | Ring::Broken) => {
+                Some(handover(Cause::RingLost, Next::Held))
+            }
             (Source::Ring(_), Ring::Whole) if self.strays && self.steady => {
-                Some(handover(Cause::Strays, Next::Held, true))
+                Some(handover(Cause::Strays, Next::Held))
             }
             (Source::Ring(_), Ring::Whole) if self.wanted != self.partitions => {
-                Some(handover(Cause::Resize, ring, true))
+                Some(handover(Cause::Resize, Next::Held))
             }
             (Source::Ring(_), Ring::Whole) => None,
         }
@@ -259,11 +259,10 @@ impl Handover {
     /// Its steps, in order.
     pub const fn steps(&self) -> &'static [Step] {
         use Step::{Bind, Declare, Declared, End, Intend, Mark, Plan, Rest, Settle, Unbind};
-        match (self.from, self.next, self.flows) {
-            (None, _, _) => &[Rest, Bind, End],
-            (Some(_), Next::Held, false) => &[Bind, Intend, Mark, End, Unbind],
-            (Some(_), Next::Held, true) => &[Bind, Settle, Intend, Mark, End, Unbind],
-            (Some(_), Next::Ring(_), _) => {
+        match (self.from, self.next) {
+            (None, _) => &[Rest, Bind, End],
+            (Some(_), Next::Held) => &[Bind, Settle, Intend, Mark, End, Unbind],
+            (Some(_), Next::Ring(_)) => {
                 &[Plan, Declare, Declared, Rest, Bind, Settle, Intend, Mark, End, Unbind]
             }
         }
