@@ -65,6 +65,16 @@ pub async fn declared(pool: &PgPool, generation: i32) -> Result<bool, sqlx::Erro
     Ok(sqlx::query(SQL).bind(generation).execute(pool).await?.rows_affected() == 1)
 }
 
+/// Gives up what was planned so long ago and never had a turn: whoever planned it came too late,
+/// and it would go on taking copies that nobody consumes.
+pub async fn give_up(pool: &PgPool, older_than: Duration) -> Result<(), sqlx::Error> {
+    const SQL: &str = "
+        update keylane.generations set state = 'closed', state_changed_at = clock_timestamp()
+         where state in ('planned', 'declared')
+           and state_changed_at < clock_timestamp() - make_interval(secs => $1)";
+    sqlx::query(SQL).bind(older_than.as_secs_f64()).execute(pool).await.map(drop)
+}
+
 /// Generations that nobody binds any more and whose queues may still be there, with their
 /// partitions.
 pub async fn unbound(pool: &PgPool) -> Result<Vec<(i32, i32)>, sqlx::Error> {

@@ -23,6 +23,9 @@ use super::process::Process;
 /// made it after all.
 const TURNS_UNBOUND: i64 = 3;
 
+/// A ring that was planned before that and has no turn yet never gets one.
+const PLANNED_MAX: Duration = Duration::from_hours(1);
+
 /// One round.
 pub(super) async fn tidy(
     process: &Process,
@@ -37,6 +40,7 @@ pub(super) async fn tidy(
     for turn in (last.number - TURNS_UNBOUND).max(1)..last.number {
         topology.unbind(Source::Held, turn).await.context("unbind held")?;
     }
+    generations::give_up(pool, PLANNED_MAX).await.context("give up old plans")?;
     for (generation, _) in generations::unbound(pool).await? {
         topology.unbind(Source::Ring(generation), 0).await.context("unbind an old ring")?;
     }
