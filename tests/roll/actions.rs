@@ -27,7 +27,9 @@ pub(crate) enum Action {
     Crash(usize),
     /// The confirm of a marker came too late, or never: it may still arrive.
     TooLate(usize),
-    Restart { loses: bool },
+    Restart {
+        loses: bool,
+    },
     PersonUnbinds,
     PersonDeletes,
     PersonDeletesQueue(usize),
@@ -158,7 +160,8 @@ impl World {
             let source = Source::Ring(generation);
             for queue in queues(source, self.line.partitions(source)) {
                 let under_way = self.writes.iter().any(|sent| sent.under_way & bit(queue) > 0);
-                let empty = self.broker.head(queue).is_none() && !under_way;
+                let marked = self.markers.iter().any(|to| to & bit(queue) > 0);
+                let empty = self.broker.head(queue).is_none() && !under_way && !marked;
                 if self.budget.queues > 0 && empty && self.broker.there & bit(queue) > 0 {
                     actions.push(Action::PersonDeletesQueue(queue));
                 }
@@ -191,9 +194,7 @@ impl World {
         let Some(it) = self.rollers[roller] else { return false };
         match self.next_step(setting, roller) {
             Some(Step::Settle) => it.waits_for == 0 || self.hangs(it.waits_for),
-            Some(Step::End) if it.gone > 0 => {
-                self.clone().step(setting, roller) != Outcome::NotYet
-            }
+            Some(Step::End) if it.gone > 0 => self.clone().step(setting, roller) != Outcome::NotYet,
             Some(Step::Mark) => !it.put || self.markers[usize::from(it.marker)] == 0,
             _ => true,
         }
@@ -248,7 +249,7 @@ impl World {
             }
             Action::TooLate(roller) => {
                 budget.late -= 1;
-                self.rollers[roller] = None;
+                self.mark_again(roller);
             }
             Action::Restart { loses } => {
                 budget.restarts -= 1;

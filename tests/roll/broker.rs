@@ -114,9 +114,12 @@ impl World {
     /// Whether its sender may publish a write now.
     pub(crate) fn may_publish(&self, setting: &Setting, write: u8) -> bool {
         let before = (1..write).filter(|other| setting.key(*other) == setting.key(write));
-        let let_go = |sent: Sent| sent.accepted || sent.given_up || (setting.pipelined && sent.sent);
+        let let_go =
+            |sent: Sent| sent.accepted || sent.given_up || (setting.pipelined && sent.sent);
         let sent = self.writes[usize::from(write)];
-        !sent.sent && !sent.given_up && before.map(|other| self.writes[usize::from(other)]).all(let_go)
+        !sent.sent
+            && !sent.given_up
+            && before.map(|other| self.writes[usize::from(other)]).all(let_go)
     }
 
     pub(crate) fn publish(&mut self, setting: &Setting, write: u8) {

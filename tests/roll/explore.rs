@@ -61,7 +61,7 @@ impl Hasher for Mixer {
     }
 }
 
-const STATES_MAX: usize = 60_000;
+const STATES_MAX: usize = 90_000;
 type Mixed = BuildHasherDefault<Mixer>;
 
 fn name(world: &World) -> u64 {
@@ -105,7 +105,10 @@ impl Explorer<'_> {
         self.seen.insert(name(&world), None);
         let mut open = VecDeque::from([world]);
         while let Some(world) = open.pop_front() {
-            if self.seen.len() > STATES_MAX { println!("CUT"); return None; }
+            if self.seen.len() > STATES_MAX {
+                println!("CUT");
+                return None;
+            }
             let here = name(&world);
             if let Err((violation, rest)) = self.ends_well(&world) {
                 let schedule = self.schedule(here).chain(rest).collect();

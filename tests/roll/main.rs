@@ -9,11 +9,15 @@ mod actions;
 #[cfg(test)]
 mod broker;
 #[cfg(test)]
+mod crash_table;
+#[cfg(test)]
 mod explore;
 #[cfg(test)]
 mod lane;
 #[cfg(test)]
 mod mutation;
+#[cfg(test)]
+mod notices;
 #[cfg(test)]
 mod roller;
 #[cfg(test)]

@@ -5,7 +5,7 @@ use keylane::core::roll::{Cause, Handover, Next, Ring, Source, Standing, Step};
 
 use super::broker::{held_bit, queues};
 use super::mutation::Mutation;
-use super::turns::State;
+use super::turns::{Generation, State};
 use super::world::{QUEUES, RINGS, Roller, Setting, World, bit, number, partition};
 
 /// What comes of a step.
@@ -115,7 +115,9 @@ impl World {
                 self.declare(generation, partitions);
                 Outcome::Done
             }
-            (Step::Declared, _, Source::Ring(generation), _) => done(self.line.declared(generation)),
+            (Step::Declared, _, Source::Ring(generation), _) => {
+                done(self.line.declared(generation))
+            }
             (Step::Rest, ..) => Outcome::Done,
             (Step::Bind, _, next, _) => {
                 it.waits_for = self.under_way();
@@ -136,6 +138,14 @@ impl World {
                 Outcome::Done
             }
             (step, next, ..) => unreachable!("{step:?} is no step towards {next:?}"),
+        }
+    }
+
+    /// The markers were not confirmed in time: the roller tries others.
+    pub(crate) fn mark_again(&mut self, roller: usize) {
+        if let Some(it) = &mut self.rollers[roller] {
+            it.at = u8::try_from(it.handover.again()).expect("there are few steps");
+            (it.put, it.marker, it.gone) = (false, 0, 0);
         }
     }
 
@@ -203,6 +213,9 @@ impl World {
 
     /// What is left of old turns is unbound.
     pub(crate) fn unbind_old(&mut self, setting: &Setting) {
+        if !setting.is(Mutation::NoGiveUp) {
+            self.line.give_up();
+        }
         let last = self.line.last().map_or(0, |turn| turn.number);
         for turn in (last - 3).max(1)..last {
             self.unbind(setting, Source::Held, turn);
@@ -216,7 +229,13 @@ impl World {
     pub(crate) fn has_old(&self, setting: &Setting) -> bool {
         let last = self.line.last().map_or(0, |turn| turn.number);
         let held = (last - 3).max(1)..last;
+        // Much later, nobody rolls any more who has planned them.
+        let planned = |it: &Generation| matches!(it.state, State::Planned | State::Declared);
+        let forsaken = self.rollers.iter().all(Option::is_none)
+            && self.due(setting).is_none()
+            && self.line.generations.iter().any(planned);
         held.into_iter().any(|turn| self.broker.held & held_bit(setting, turn) > 0)
+            || (forsaken && !setting.is(Mutation::NoGiveUp))
             || self.line.unbound().into_iter().any(|it| self.is_bound(Source::Ring(it)))
     }
 
@@ -230,8 +249,7 @@ impl World {
 
     /// A round of tidying: a farewell for a ring, or its end. False: there is nothing to do.
     pub(crate) fn tidy(&mut self, setting: &Setting) -> bool {
-        let Some((generation, farewell, emptied)) =
-            self.line.leaving(number(self.unused_marker()))
+        let Some((generation, farewell, emptied)) = self.line.leaving(number(self.unused_marker()))
         else {
             return false;
         };

@@ -225,7 +225,8 @@ impl World {
     }
 
     pub(crate) fn under_way(&self) -> WriteSet {
-        let writes = (1..FIRST_MARKER).filter(|write| self.writes[usize::from(*write)].under_way > 0);
+        let writes =
+            (1..FIRST_MARKER).filter(|write| self.writes[usize::from(*write)].under_way > 0);
         writes.map(write_bit).sum()
     }
 

@@ -103,11 +103,7 @@ impl Line {
     }
 
     pub(crate) fn plan(&mut self, partitions: i32) -> i32 {
-        for generation in &mut self.generations {
-            if matches!(generation.state, State::Planned | State::Declared) {
-                generation.state = State::Closed;
-            }
-        }
+        self.give_up();
         let state = State::Planned;
         self.generations.push(Generation {
             state,
@@ -117,6 +113,15 @@ impl Line {
             emptied: 0,
         });
         i32::try_from(self.generations.len()).expect("there are few generations")
+    }
+
+    /// What is planned and has no turn is given up.
+    pub(crate) fn give_up(&mut self) {
+        for generation in &mut self.generations {
+            if matches!(generation.state, State::Planned | State::Declared) {
+                generation.state = State::Closed;
+            }
+        }
     }
 
     /// From one state to the next; false: it is in another.
