@@ -14,18 +14,19 @@ use crate::support::wait;
 const MEMORY_KB_MAX: u64 = 30_000;
 /// What is taken of a caller who reads nothing: buffers on the way, and the window.
 const TAKEN_BYTES_MAX: u64 = 64 << 20;
-/// The receive buffer of a caller who reads nothing.
+/// The receive buffer of a caller who reads nothing, and of one who reads slowly.
 const RECEIVED_BYTES_MAX: u32 = 4_096;
+const SLOWLY_RECEIVED_BYTES_MAX: u32 = 256 << 10;
 
 /// What somebody sends who reads slowly, and how slowly: for longer than the patience of the
 /// ingress, but never that long without a byte.
-const CHUNKS: usize = 100;
+const CHUNKS: usize = 200;
 const PACE: Duration = Duration::from_millis(25);
 
 /// A bulk request in chunks, begun.
-async fn begun(port: u16) -> TcpStream {
+async fn begun(port: u16, receive_buffer: u32) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(RECEIVED_BYTES_MAX).unwrap();
+    socket.set_recv_buffer_size(receive_buffer).unwrap();
     let mut stream = socket.connect(([127, 0, 0, 1], port).into()).await.unwrap();
     let head = "POST /v1/writes HTTP/1.1\r\nhost: localhost\r\n\
                 content-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n";
@@ -46,7 +47,8 @@ async fn who_never_reads_is_given_up_and_meanwhile_others_are_answered() {
     let mut stage = Stage::with(&settings).await;
     stage.send(super::patch("customer/A", "0", "{}")).await.was(201);
     let before = stage.ingress.status_kb("VmHWM");
-    let (mut stream, taken) = (begun(stage.ingress.port).await, AtomicU64::new(0));
+    let (mut stream, taken) =
+        (begun(stage.ingress.port, RECEIVED_BYTES_MAX).await, AtomicU64::new(0));
     let sending = async {
         let chunk = chunk();
         while stream.write_all(&chunk).await.is_ok() {
@@ -82,8 +84,8 @@ async fn who_never_reads_is_given_up_and_meanwhile_others_are_answered() {
 
 #[tokio::test]
 async fn who_reads_slowly_gets_every_result() {
-    let stage = Stage::with(&[("http.body_timeout_ms", "1000")]).await;
-    let mut stream = begun(stage.ingress.port).await;
+    let stage = Stage::with(&[("http.body_timeout_ms", "3000")]).await;
+    let mut stream = begun(stage.ingress.port, SLOWLY_RECEIVED_BYTES_MAX).await;
     let (mut reading, mut writing) = stream.split();
     let sending = async {
         for _ in 0..CHUNKS {
