@@ -62,7 +62,10 @@ pub async fn request(
     const LOCK: &str = "select partitions from keylane.routing for update";
     const WANT: &str = "update keylane.routing set partitions = $1";
     let mut tx = connection.begin().await.context("open a transaction")?;
-    let wanted: i32 = sqlx::query_scalar(LOCK).fetch_one(&mut *tx).await.context("lock")?;
+    let wanted: i32 = sqlx::query_scalar(LOCK)
+        .fetch_one(&mut *tx)
+        .await
+        .context("lock routing (the grant is in docs/PERMISSIONS.md)")?;
     if wanted != seen || look(&mut tx).await?.rolling() {
         return Ok(false);
     }

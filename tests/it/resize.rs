@@ -73,6 +73,21 @@ async fn the_number_of_partitions_goes_up_and_down_while_senders_go_on() {
     assert_eq!(lines[2]["workers"], json!({"only": 1}));
 }
 
+/// The line of turns as a table.
+async fn shown(cli: &Cli) {
+    let shown = cli.run(&["generations", "--all"]).await.ended(0).out;
+    let lines: Vec<Vec<&str>> = shown.lines().map(columns).collect();
+    let expected = [
+        ["1", "held", "closed", "over", "1", "1", "?", "-"],
+        ["2", "1", "closed", "over", "2", "2", "~0", "-"],
+        ["3", "2", "open", "current", "4", "0", "~0", "only"],
+    ];
+    for (line, expected) in lines[1..].iter().zip(expected) {
+        assert_eq!(line[..8], expected, "{shown}");
+    }
+    assert!(shown.ends_with("4 partitions wanted; nobody rolls\n"), "{shown}");
+}
+
 #[tokio::test]
 async fn a_request_stays_until_a_worker_is_there() {
     let scene = Scene::new(entities::ITEMS, entities::ITEM).await;
@@ -130,15 +145,5 @@ async fn a_request_stays_until_a_worker_is_there() {
     scene.sender().await.outcomes(&writes).await;
     let spread = "partitions of generation 2 by worker: only 4";
     assert_eq!(doctor().await, [turns, "nobody rolls", spread]);
-    let shown = cli.run(&["generations", "--all"]).await.ended(0).out;
-    let lines: Vec<Vec<&str>> = shown.lines().map(columns).collect();
-    let expected = [
-        ["1", "held", "closed", "over", "1", "1", "?", "-"],
-        ["2", "1", "closed", "over", "2", "2", "~0", "-"],
-        ["3", "2", "open", "current", "4", "0", "~0", "only"],
-    ];
-    for (line, expected) in lines[1..].iter().zip(expected) {
-        assert_eq!(line[..8], expected, "{shown}");
-    }
-    assert!(shown.ends_with("4 partitions wanted; nobody rolls\n"), "{shown}");
+    shown(&cli).await;
 }
