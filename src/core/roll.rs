@@ -127,9 +127,9 @@ pub fn pass(nonce: Uuid, turn: Option<&Turn>, standing: Standing, waited: Durati
 pub enum Ring {
     /// It is there, with all its queues.
     Whole,
-    /// Something of it is missing, but writes may still come through it.
+    /// Something of it is missing, or somebody deleted it: writes may still be under way.
     Broken,
-    /// Nothing can come through it.
+    /// The broker has restarted without it: nothing is under way any more.
     Gone,
 }
 
@@ -198,6 +198,8 @@ pub struct Handover {
     /// The last turn, which ends.
     pub from: Option<Turn>,
     pub next: Next,
+    /// Writes may be under way to the source of the last turn.
+    pub flows: bool,
 }
 
 impl View {
@@ -206,13 +208,14 @@ impl View {
     /// A ring never follows a ring: nobody can know that nothing went past the last one into held,
     /// and behind held it does no harm.
     pub fn due(&self) -> Option<Handover> {
-        let handover = |cause, next| Handover { cause, from: self.last, next };
+        let flows = self.ring != Ring::Gone;
+        let handover = |cause, next| Handover { cause, from: self.last, next, flows };
         let ring = Next::Ring(self.wanted);
         let Some(last) = self.last else {
             return Some(handover(Cause::FirstStart, Next::Held));
         };
         match (last.source, self.ring) {
-            (Source::Held, _) => Some(handover(Cause::Held, ring)),
+            (Source::Held, _) => Some(Handover { flows: true, ..handover(Cause::Held, ring) }),
             (Source::Ring(_), Ring::Gone | Ring::Broken) => {
                 Some(handover(Cause::RingLost, Next::Held))
             }
@@ -259,10 +262,11 @@ impl Handover {
     /// Its steps, in order.
     pub const fn steps(&self) -> &'static [Step] {
         use Step::{Bind, Declare, Declared, End, Intend, Mark, Plan, Rest, Settle, Unbind};
-        match (self.from, self.next) {
-            (None, _) => &[Rest, Bind, End],
-            (Some(_), Next::Held) => &[Bind, Settle, Intend, Mark, End, Unbind],
-            (Some(_), Next::Ring(_)) => {
+        match (self.from, self.next, self.flows) {
+            (None, _, _) => &[Rest, Bind, End],
+            (Some(_), Next::Held, false) => &[Bind, Intend, Mark, End, Unbind],
+            (Some(_), Next::Held, true) => &[Bind, Settle, Intend, Mark, End, Unbind],
+            (Some(_), Next::Ring(_), _) => {
                 &[Plan, Declare, Declared, Rest, Bind, Settle, Intend, Mark, End, Unbind]
             }
         }

@@ -38,6 +38,7 @@ const LEASE_AGAIN: Duration = Duration::from_secs(2);
 const MARK_TRIES_MAX: u32 = 10;
 /// Pause after a handover that failed, and for each time that its markers did.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
 /// The part of a worker that looks after the ring, for one life of its connection.
 pub(super) struct Roller {
     pub process: Arc<Process>,
@@ -46,11 +47,18 @@ pub(super) struct Roller {
     pub stop: CancellationToken,
 }
 
-/// What was last seen of a ring.
+/// What was last seen of a ring on this connection.
 struct Seen {
     generation: i32,
     ring: Ring,
     at: Instant,
+}
+
+/// What the roller remembers of earlier looks, on this connection.
+#[derive(Default)]
+struct Memory {
+    looked: bool,
+    seen: Option<Seen>,
 }
 
 /// What a handover has come to so far.
@@ -64,11 +72,11 @@ struct Progress {
 impl Roller {
     /// Looks after the ring until it is told to stop.
     pub(super) async fn run(self) {
-        let (mut seen, mut tidied) = (None, Instant::now());
+        let (mut memory, mut tidied) = (Memory::default(), Instant::now());
         while !self.stop.is_cancelled() {
-            match self.look(&mut seen).await {
+            match self.look(&mut memory).await {
                 Ok(Some(handover)) => {
-                    if self.roll(&handover, &mut seen).await {
+                    if self.roll(&handover, &mut memory).await {
                         continue;
                     }
                 }
@@ -84,28 +92,24 @@ impl Roller {
     }
 
     /// The handover that is due.
-    async fn look(&self, seen: &mut Option<Seen>) -> anyhow::Result<Option<Handover>> {
+    async fn look(&self, memory: &mut Memory) -> anyhow::Result<Option<Handover>> {
         let line = turns::line(&self.process.pool).await.context("read the line of turns")?;
         self.process.rolls.line(line.newest, line.open);
         if line.last.is_some() {
             self.process.board.begun();
         }
         let strays = self.process.board.strays(self.settle() * 2);
-        let ring = self.ring(&line, strays, seen).await?;
+        let ring = self.ring(&line, strays, memory).await?;
+        memory.looked = true;
         let Line { last, open, partitions, wanted, .. } = line;
         Ok(View { last, steady: open <= 1, ring, partitions, wanted, strays }.due())
     }
 
-    async fn ring(
-        &self,
-        line: &Line,
-        strays: bool,
-        seen: &mut Option<Seen>,
-    ) -> anyhow::Result<Ring> {
+    async fn ring(&self, line: &Line, strays: bool, memory: &mut Memory) -> anyhow::Result<Ring> {
         let Some(Turn { source: Source::Ring(generation), .. }) = line.last else {
             return Ok(Ring::Gone);
         };
-        if let Some(seen) = seen
+        if let Some(seen) = &memory.seen
             && (seen.generation, seen.ring) == (generation, Ring::Whole)
             && seen.at.elapsed() < RING_EVERY
             && !strays
@@ -113,19 +117,25 @@ impl Roller {
             return Ok(Ring::Whole);
         }
         let ring = self.topology().ring(generation, line.partitions).await;
-        let ring = ring.context("look at the ring")?;
-        *seen = Some(Seen { generation, ring, at: Instant::now() });
+        let mut ring = ring.context("look at the ring")?;
+        let was = memory.seen.as_ref().filter(|seen| seen.generation == generation);
+        let was_gone = was.is_some_and(|seen| seen.ring == Ring::Gone);
+        if ring == Ring::Gone && memory.looked && !was_gone {
+            // This connection is older than the loss: no restart took the ring, somebody did.
+            ring = Ring::Broken;
+        }
+        memory.seen = Some(Seen { generation, ring, at: Instant::now() });
         Ok(ring)
     }
 
     /// Carries a handover out, unless another worker is at it; whether it is done.
-    async fn roll(&self, handover: &Handover, seen: &mut Option<Seen>) -> bool {
+    async fn roll(&self, handover: &Handover, memory: &mut Memory) -> bool {
         let (pool, worker) = (&self.process.pool, &self.process.worker);
         if !matches!(generations::lease(pool, worker, LEASE).await, Ok(true)) {
             return false;
         }
         // Somebody may have done it between the look and the lease.
-        if self.look(seen).await.ok().flatten() != Some(*handover) {
+        if self.look(memory).await.ok().flatten() != Some(*handover) {
             drop(generations::give_back(pool, worker).await);
             return false;
         }
@@ -298,7 +308,9 @@ fn say(handover: &Handover) {
         }
         Cause::Strays => "Writes go past the ring: they flow through held until a new one stands",
         Cause::Held => "Making a ring to take over from held",
-        Cause::Resize => "Making a ring of another size",
+        Cause::Resize => {
+            "Another number of partitions is wanted: writes flow through held until the new ring stands"
+        }
     };
     info!(cause = handover.cause.label(), from, next = ?handover.next, "{why}");
 }

@@ -60,6 +60,7 @@ impl World {
         let Source::Ring(generation) = source else { return Ring::Gone };
         let mut all = queues(source, self.line.partitions(source));
         match self.is_there(generation) {
+            false if self.broker.deleted & ring_bit(generation) > 0 => Ring::Broken,
             false => Ring::Gone,
             true if all.all(|queue| self.broker.there & bit(queue) > 0) => Ring::Whole,
             true => Ring::Broken,
@@ -79,6 +80,7 @@ impl World {
     pub(crate) fn delete_ring(&mut self, generation: i32) {
         self.broker.rings &= !ring_bit(generation);
         self.broker.bound &= !ring_bit(generation);
+        self.broker.deleted |= ring_bit(generation);
     }
 
     pub(crate) fn delete_queue(&mut self, queue: usize) {
@@ -187,6 +189,7 @@ impl World {
             }
         }
         self.forget_under_way();
+        self.broker.deleted = 0;
         if setting.forgets {
             (self.broker.rings, self.broker.bound) = (0, 0);
         }

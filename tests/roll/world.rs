@@ -99,6 +99,9 @@ pub(crate) struct Broker {
     /// Rings that are there, that are bound, and queues that are there.
     pub(crate) rings: u16,
     pub(crate) bound: u16,
+    /// Rings that somebody deleted since the last restart: a roller whose connection is older than
+    /// that knows it was no restart.
+    pub(crate) deleted: u16,
     pub(crate) there: QueueSet,
     /// Its leader answers nobody; what comes, waits.
     pub(crate) hangs: QueueSet,
@@ -206,7 +209,7 @@ impl World {
         Self {
             line: Line::default(),
             wanted: 2,
-            broker: Broker { held, rings, bound, there: 1, hangs, queues: [0; QUEUES] },
+            broker: Broker { held, rings, bound, deleted: 0, there: 1, hangs, queues: [0; QUEUES] },
             writes: Default::default(),
             markers: Default::default(),
             rollers: [None, None],
