@@ -147,7 +147,8 @@ async fn a_canary_that_dies_of_something_new_saves_the_rest() {
     let mut stage = Stage::new("").await;
     stage.dead(20).await;
     stage.scene.execute(MEND).await;
-    let edit = r#"update keylane.dead_letters set body = '{"stok":7}' where write_id = 'w2'"#;
+    let edit = r#"update keylane.dead_letters set body = '{"stok":7}'
+                   where id = (select id from keylane.dead_letters order by id limit 1 offset 2)"#;
     stage.scene.execute(edit).await;
     let replay = ["dead-letters", "replay", "--all", "--yes", "--canary", "1,4"];
     let said = stage.cli.run(&replay).await.ended(1);
@@ -314,7 +315,8 @@ async fn what_never_was_a_write_goes_through_the_front_door_once_it_is_mended() 
 async fn a_dry_run_says_what_would_become_of_each_and_changes_nothing() {
     let mut stage = Stage::new("").await;
     stage.dead(500).await;
-    let edit = r#"update keylane.dead_letters set body = '{"stok":7}' where write_id = 'w2'"#;
+    let edit = r#"update keylane.dead_letters set body = '{"stok":7}'
+                   where id = (select id from keylane.dead_letters order by id limit 1 offset 2)"#;
     stage.scene.execute(edit).await;
     let mut no_type = write("x", "a", "anonymous", "{}");
     no_type.kind = None;

@@ -80,7 +80,8 @@ async fn shown(cli: &Cli) {
     let expected = [
         ["1", "held", "closed", "over", "1", "1", "?", "-"],
         ["2", "1", "closed", "over", "2", "2", "~0", "-"],
-        ["3", "2", "open", "current", "4", "0", "~0", "only"],
+        ["3", "held", "closed", "over", "1", "1", "?", "-"],
+        ["4", "2", "open", "current", "4", "0", "~0", "only"],
     ];
     for (line, expected) in lines[1..].iter().zip(expected) {
         assert_eq!(line[..8], expected, "{shown}");
