@@ -3,7 +3,7 @@
 use keylane::core::roll::{Source, Standing, Step};
 
 use super::broker::queues;
-use super::lane::{Serving, Violation};
+use super::lane::{Serving, Violation, passes};
 use super::mutation::Mutation;
 use super::roller::Outcome;
 use super::world::{Budget, FIRST_MARKER, QUEUES, Setting, World, bit};
@@ -186,7 +186,7 @@ impl World {
             return false;
         }
         let mut line = self.line.clone();
-        self.passes(setting, &mut line, (queue, item), standing, how)
+        passes(setting, &mut line, (queue, item), standing, how)
     }
 
     /// Whether the next step of a roller can come to an end.
@@ -243,6 +243,15 @@ impl World {
             }
             Action::UnbindOld => self.unbind_old(setting),
             Action::Tidy => return self.tidy_with_care(setting),
+            fault => self.befall(setting, fault),
+        }
+        Ok(())
+    }
+
+    /// Lets something go wrong.
+    fn befall(&mut self, setting: &Setting, fault: Action) {
+        let budget = &mut self.budget;
+        match fault {
             Action::Crash(roller) => {
                 budget.crashes -= 1;
                 self.rollers[roller] = None;
@@ -258,7 +267,7 @@ impl World {
             Action::PersonUnbinds | Action::PersonDeletes => {
                 budget.persons -= 1;
                 let last = self.line.last().expect("there is a ring").source;
-                match action {
+                match fault {
                     Action::PersonUnbinds => self.unbind(setting, last, 0),
                     _ => self.delete_ring(last.generation()),
                 }
@@ -275,8 +284,8 @@ impl World {
                 budget.hangs -= 1;
                 self.broker.hangs |= bit(queue);
             }
+            other => unreachable!("{other:?} is no fault"),
         }
-        Ok(())
     }
 
     fn tidy_with_care(&mut self, setting: &Setting) -> Result<(), Violation> {
@@ -285,7 +294,7 @@ impl World {
         self.tidy(setting);
         let gone = before.broker.there & !self.broker.there;
         let lost = (0..QUEUES).filter(|queue| gone & bit(*queue) > 0);
-        match lost.filter_map(|queue| before.loses(queue)).next() {
+        match { lost }.find_map(|queue| before.loses(queue)) {
             Some(write) => Err(Violation(format!("write {write} is deleted with its ring"))),
             None => Ok(()),
         }

@@ -117,9 +117,9 @@ impl World {
     pub(crate) fn may_publish(&self, setting: &Setting, write: u8) -> bool {
         let before = (1..write).filter(|other| setting.key(*other) == setting.key(write));
         let let_go =
-            |sent: Sent| sent.accepted || sent.given_up || (setting.pipelined && sent.sent);
+            |sent: Sent| sent.accepted || sent.given_up || (setting.pipelined && sent.published);
         let sent = self.writes[usize::from(write)];
-        !sent.sent
+        !sent.published
             && !sent.given_up
             && before.map(|other| self.writes[usize::from(other)]).all(let_go)
     }
@@ -128,7 +128,7 @@ impl World {
         let straight = setting.straight & write_bit(write) > 0;
         let to = if straight { 1 } else { self.route(setting.key(write)) };
         let sent = self.sent(write);
-        (sent.sent, sent.under_way) = (true, to);
+        (sent.published, sent.under_way) = (true, to);
         for queue in (0..QUEUES).filter(|queue| setting.prompt && to & bit(*queue) > 0) {
             self.land(write, queue);
         }

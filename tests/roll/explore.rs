@@ -11,6 +11,9 @@ use super::world::{Setting, World};
 /// Steps within which everything comes to rest, once nothing goes wrong any more.
 const CALM_MAX: usize = 1_000;
 
+/// A scenario that comes to more takes too long.
+const STATES_MAX: usize = 100_000;
+
 /// Fast rather than fair: a state is known by 64 bits.
 #[derive(Debug, Default)]
 struct Mixer(u64);
@@ -61,7 +64,6 @@ impl Hasher for Mixer {
     }
 }
 
-const STATES_MAX: usize = 90_000;
 type Mixed = BuildHasherDefault<Mixer>;
 
 fn name(world: &World) -> u64 {
@@ -105,10 +107,7 @@ impl Explorer<'_> {
         self.seen.insert(name(&world), None);
         let mut open = VecDeque::from([world]);
         while let Some(world) = open.pop_front() {
-            if self.seen.len() > STATES_MAX {
-                println!("CUT");
-                return None;
-            }
+            assert!(self.seen.len() < STATES_MAX, "the scenario is too large to be explored");
             let here = name(&world);
             if let Err((violation, rest)) = self.ends_well(&world) {
                 let schedule = self.schedule(here).chain(rest).collect();

@@ -64,10 +64,7 @@ impl World {
     ) -> Result<bool, Violation> {
         let Some(item) = self.broker.head(queue) else { return Ok(false) };
         let settles = if item >= FIRST_MARKER {
-            let mut line = std::mem::take(&mut self.line);
-            let passes = self.passes(setting, &mut line, (queue, item), standing, serving);
-            self.line = line;
-            passes
+            passes(setting, &mut self.line, (queue, item), standing, serving)
         } else {
             serving != Serving::Impatiently && self.writes_down(setting, queue, item, standing)?
         };
@@ -75,40 +72,6 @@ impl World {
             self.broker.pop(queue);
         }
         Ok(settles)
-    }
-
-    /// What comes of a marker at the head of a lane.
-    pub(crate) fn passes(
-        &self,
-        setting: &Setting,
-        line: &mut Line,
-        (queue, marker): (usize, u8),
-        standing: Standing,
-        serving: Serving,
-    ) -> bool {
-        let waited = if serving == Serving::Impatiently { MARKER_WAIT_MAX } else { Duration::ZERO };
-        let (id, nonce) = (partition(queue), number(marker));
-        let turn = line.turns.iter().find(|row| {
-            Some(row.turn.source) == Source::of(id) && !row.closed && row.turn.marker.is_some()
-        });
-        let turn = turn.map(|row| row.turn);
-        let (ours, meant) = (turn.is_some(), turn.is_some_and(|it| it.marker == Some(nonce)));
-        let ended = turn.is_some_and(|it| it.ended);
-        let closes = match setting.mutation {
-            Some(Mutation::AnyMarker) => ours && standing == Standing::Mine,
-            Some(Mutation::CloseWhileNotYet) => meant && ended && standing == Standing::NotYet,
-            _ => false,
-        };
-        if let Some(turn) = turn.filter(|_| closes) {
-            line.close(id, turn.number);
-            return true;
-        }
-        let patient = setting.is(Mutation::NoWithdraw) || setting.is(Mutation::WithdrawInSecret);
-        let told = if patient { Duration::ZERO } else { waited };
-        match line.pass(id, nonce, standing, told) {
-            Passing::Close | Passing::Withdraw | Passing::Skip => true,
-            Passing::Wait => setting.is(Mutation::WithdrawInSecret) && !waited.is_zero() && !ended,
-        }
     }
 
     /// What is known is acknowledged, what is new is applied by those whose turn it is.
@@ -175,7 +138,9 @@ impl World {
         for queue in (0..QUEUES).filter(|queue| self.broker.head(*queue).is_some()) {
             let items: Vec<u8> = self.broker.items(queue).collect();
             // What its sender gave up may wait for ever where its copy was lost.
-            if items.first().is_some_and(|item| self.writes[usize::from(*item)].given_up) {
+            let given_up =
+                |item: &u8| self.writes.get(usize::from(*item)).is_some_and(|it| it.given_up);
+            if items.first().is_some_and(given_up) {
                 continue;
             }
             return wrong(format!("{} is never drained: {items:?}", partition(queue)));
@@ -198,4 +163,37 @@ impl World {
 
 fn wrong<T>(what: String) -> Result<T, Violation> {
     Err(Violation(what))
+}
+
+/// What comes of a marker at the head of a lane.
+pub(crate) fn passes(
+    setting: &Setting,
+    line: &mut Line,
+    (queue, marker): (usize, u8),
+    standing: Standing,
+    serving: Serving,
+) -> bool {
+    let waited = if serving == Serving::Impatiently { MARKER_WAIT_MAX } else { Duration::ZERO };
+    let (id, nonce) = (partition(queue), number(marker));
+    let turn = line.turns.iter().find(|row| {
+        Some(row.turn.source) == Source::of(id) && !row.closed && row.turn.marker.is_some()
+    });
+    let turn = turn.map(|row| row.turn);
+    let (ours, meant) = (turn.is_some(), turn.is_some_and(|it| it.marker == Some(nonce)));
+    let ended = turn.is_some_and(|it| it.ended);
+    let closes = match setting.mutation {
+        Some(Mutation::AnyMarker) => ours && standing == Standing::Mine,
+        Some(Mutation::CloseWhileNotYet) => meant && ended && standing == Standing::NotYet,
+        _ => false,
+    };
+    if let Some(turn) = turn.filter(|_| closes) {
+        line.close(id, turn.number);
+        return true;
+    }
+    let patient = setting.is(Mutation::NoWithdraw) || setting.is(Mutation::WithdrawInSecret);
+    let told = if patient { Duration::ZERO } else { waited };
+    match line.pass(id, nonce, standing, told) {
+        Passing::Close | Passing::Withdraw | Passing::Skip => true,
+        Passing::Wait => setting.is(Mutation::WithdrawInSecret) && !waited.is_zero() && !ended,
+    }
 }

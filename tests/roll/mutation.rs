@@ -44,3 +44,37 @@ pub(crate) enum Mutation {
     /// A lane's transaction does not keep others from closing its partition.
     NoFence,
 }
+
+impl Mutation {
+    /// The explorer finds a schedule that shows what is wrong.
+    pub(crate) const NOTICED: [Self; 16] = [
+        Self::NoSettle,
+        Self::NextAtOnce,
+        Self::NoOverlap,
+        Self::EndBeforeConfirm,
+        Self::UnbindBeforeEnd,
+        Self::VoidConsumed,
+        Self::OneKeyOfHeld,
+        Self::AnyMarker,
+        Self::MarkOne,
+        Self::RingAfterLost,
+        Self::WithdrawInSecret,
+        Self::NoWithdraw,
+        Self::NoGiveUp,
+        Self::NoEndCheck,
+        Self::NoLedger,
+        Self::GoneStaysOpen,
+    ];
+
+    /// No schedule of these scenarios shows a difference.
+    ///
+    /// `AckBehindMarker`: where everything that was routed before has arrived, what is behind a
+    /// marker has a copy further on; to wait for it guards against a broker that is slower still.
+    /// `CloseWhileNotYet`: a lane comes to a marker when all that is before it is known, so the turn
+    /// has nothing left to do when it comes. `NoFence`: a queue is gone with all that was in it, so
+    /// that whoever has something of it in hand applies what no other copy precedes.
+    /// `DeleteAtOnce`: a ring that is closed holds copies only; the hour and the farewell guard
+    /// against a broker that is slower than `Settle` waits.
+    pub(crate) const UNNOTICED: [Self; 4] =
+        [Self::AckBehindMarker, Self::CloseWhileNotYet, Self::NoFence, Self::DeleteAtOnce];
+}

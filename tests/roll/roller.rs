@@ -118,14 +118,13 @@ impl World {
             (Step::Declared, _, Source::Ring(generation), _) => {
                 done(self.line.declared(generation))
             }
-            (Step::Rest, ..) => Outcome::Done,
             (Step::Bind, _, next, _) => {
                 it.waits_for = self.under_way();
                 done(self.bind(setting, next, from.map_or(1, |from| from.number + 1)))
             }
             // A hung leader makes the time pass without anything arriving.
             (Step::Settle, ..) if it.waits_for > 0 && !self.hangs(it.waits_for) => Outcome::NotYet,
-            (Step::Settle, ..) => Outcome::Done,
+            (Step::Rest | Step::Settle, ..) => Outcome::Done,
             (Step::Intend, _, _, Some(from)) => {
                 it.marker = self.unused_marker();
                 done(self.line.intend(from.number, number(it.marker)))

@@ -58,7 +58,7 @@ const fn slowly(budget: Budget) -> Setting {
 }
 
 /// All of them.
-pub(crate) const SCENARIOS: [Scenario; 17] = [
+pub(crate) const SCENARIOS: [Scenario; 18] = [
     (
         "a first start",
         with(Budget { rolls: 3, restarts: 1, crashes: 1, withdrawals: 1, ..NOTHING }),
@@ -129,6 +129,14 @@ pub(crate) const SCENARIOS: [Scenario; 17] = [
         },
         true,
     ),
+    (
+        "resize and back",
+        Setting {
+            keys: &[0],
+            ..with(Budget { rolls: 1, resizes: 2, crashes: 1, withdrawals: 1, ..NOTHING })
+        },
+        true,
+    ),
     ("a leader hangs", slowly(Budget { rolls: 1, hangs: 1, persons: 1, late: 1, ..NOTHING }), true),
 ];
 
@@ -162,4 +170,18 @@ fn a_sender_may_give_up() {
     let budget = Budget { rolls: 2, restarts: 2, ..NOTHING };
     let setting = Setting { gives_up: true, prompt: false, budget, ..QUIET };
     prove(&[("a sender gives up", setting, true)]);
+}
+
+/// Two things at once that nobody should do: it is written down, and this shows that it is so.
+///
+/// A roller that sleeps through somebody else's whole roll binds a ring that never gets a turn;
+/// until it is tidied away, a person unbinds the ring that has the turn. Then nothing falls through
+/// to held, and what is accepted is in a queue that nobody may apply.
+#[test]
+fn a_ring_that_came_too_late_hides_that_the_right_one_is_unbound() {
+    let budget = Budget { rolls: 3, persons: 1, ..NOTHING };
+    let setting = Setting { keys: &[0], rollers: 2, budget, ..QUIET };
+    let explored = run("a ring that came too late", &setting, World::new(&setting));
+    let found = explored.violation.expect("it is a limit");
+    assert!(found.violation.0.starts_with("write 1 is never applied"), "{found:?}");
 }

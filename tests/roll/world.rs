@@ -46,6 +46,7 @@ pub(crate) struct Budget {
 }
 
 /// What does not change during a run.
+#[expect(clippy::struct_excessive_bools, reason = "each says how one scenario differs")]
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Setting {
     /// The key of each write.
@@ -84,7 +85,7 @@ impl Setting {
 /// What became of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Sent {
-    pub(crate) sent: bool,
+    pub(crate) published: bool,
     pub(crate) accepted: bool,
     pub(crate) given_up: bool,
     /// Queues that it is routed to and has not reached.

@@ -7,11 +7,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use keylane::core::message::Message;
+use keylane::core::partition::PartitionId;
 use keylane::deliveries::{Deliveries, Gone};
 use tokio::sync::Notify;
 
 use super::database::Database;
 use super::process::Process;
+use super::routing::{Routing, queues};
 use super::worker::World;
 
 /// The number under which a message was accepted; a lower one comes first.
@@ -29,7 +31,7 @@ struct Queue {
 
 #[derive(Debug)]
 struct Consumer {
-    queue: usize,
+    queue: PartitionId,
     connection: u64,
     prefetch: usize,
     tag: u64,
@@ -44,7 +46,10 @@ struct Consumer {
 /// All queues and consumers.
 #[derive(Debug)]
 pub(crate) struct Broker {
-    queues: Vec<Queue>,
+    queues: BTreeMap<PartitionId, Queue>,
+    pub(crate) routing: Routing,
+    /// How often it was started again; no connection outlives that.
+    pub(crate) restarts: u64,
     consumers: BTreeMap<u64, Consumer>,
     consumers_made: u64,
     accepted: Accepted,
@@ -53,36 +58,101 @@ pub(crate) struct Broker {
 }
 
 impl Broker {
-    pub(crate) fn new(queues: usize) -> Self {
-        let queues = (0..queues).map(|_| Queue::default()).collect();
+    pub(crate) fn new() -> Self {
         let (consumers, consumers_made, accepted, redeliveries) = (BTreeMap::new(), 0, 0, 0);
-        Self { queues, consumers, consumers_made, accepted, redeliveries }
+        let queues = BTreeMap::from([(PartitionId::HELD, Queue::default())]);
+        let (routing, restarts) = (Routing::default(), 0);
+        Self { queues, routing, restarts, consumers, consumers_made, accepted, redeliveries }
     }
 
-    /// Which queue a routing key belongs to.
-    pub(crate) fn queue_of(&self, routing_key: &str) -> usize {
-        let sum: usize = routing_key.bytes().map(usize::from).sum();
-        sum % self.queues.len()
+    /// Declares a ring and its queues.
+    pub(crate) fn declare(&mut self, generation: i32, partitions: i32) {
+        self.routing.declare(generation, partitions);
+        for id in queues(generation, partitions) {
+            self.queues.entry(id).or_default();
+        }
     }
 
-    pub(crate) fn publish(&mut self, message: Message) {
-        let queue = self.queue_of(&message.routing_key);
+    /// A queue goes, with nothing in it but what means nothing.
+    pub(crate) fn delete(&mut self, queue: PartitionId) {
+        assert!(self.is_drained(queue), "{queue} is deleted, and there are writes in it");
+        let consumers = self.consumers.iter().filter(|(_, consumer)| consumer.queue == queue);
+        for id in consumers.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.close(id);
+        }
+        self.queues.remove(&queue);
+    }
+
+    /// A number that was never used.
+    pub(crate) fn next_number(&mut self) -> Accepted {
         self.accepted += 1;
-        let accepted = self.accepted;
-        self.queues[queue].ready.insert(accepted, message);
+        self.accepted
+    }
+
+    /// Routes a message; returns how many copies there are of it now.
+    pub(crate) fn publish(&mut self, message: &Message) -> usize {
+        let to = self.routing.of(&message.routing_key);
+        for queue in &to {
+            self.put(*queue, message.clone());
+        }
+        to.len()
+    }
+
+    /// Puts a message straight into a queue.
+    pub(crate) fn put(&mut self, queue: PartitionId, message: Message) {
+        if !self.has(queue) {
+            return;
+        }
+        let accepted = self.next_number();
+        self.queue(queue).ready.insert(accepted, message);
         self.deliver(queue);
     }
 
-    /// Whether nothing is left, neither waiting nor unsettled.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.queues.iter().all(|queue| queue.ready.is_empty())
-            && self
-                .consumers
-                .values()
-                .all(|consumer| !consumer.lives || consumer.unsettled.is_empty())
+    fn queue(&mut self, id: PartitionId) -> &mut Queue {
+        self.queues.get_mut(&id).expect("a queue is declared first, and never deleted")
     }
 
-    fn subscribe(&mut self, queue: usize, connection: u64, prefetch: usize) -> (u64, Arc<Notify>) {
+    /// All connections break, and the rings are forgotten.
+    pub(crate) fn restart(&mut self) {
+        self.restarts += 1;
+        self.routing.forget();
+        for id in self.consumers.keys().copied().collect::<Vec<_>>() {
+            self.close(id);
+        }
+    }
+
+    /// Whether no write is left in a queue, neither waiting nor unsettled.
+    pub(crate) fn is_drained(&self, id: PartitionId) -> bool {
+        let is_write = |message: &Message| message.marker().is_none();
+        let of_queue = |consumer: &&Consumer| consumer.lives && consumer.queue == id;
+        let unsettled = self.consumers.values().filter(of_queue);
+        let mut unsettled = unsettled.flat_map(|consumer| consumer.unsettled.values());
+        self.queues.get(&id).is_none_or(|queue| !queue.ready.values().any(is_write))
+            && !unsettled.any(|(_, message)| is_write(message))
+    }
+
+    /// Whether no write is left anywhere.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queues.keys().all(|id| self.is_drained(*id))
+    }
+
+    /// One of the queues.
+    pub(crate) fn any_queue(&self, choice: u64) -> PartitionId {
+        let chosen = usize::try_from(choice).unwrap_or(0) % self.queues.len();
+        *self.queues.keys().nth(chosen).expect("held is there")
+    }
+
+    /// Whether there is such a queue.
+    pub(crate) fn has(&self, queue: PartitionId) -> bool {
+        self.queues.contains_key(&queue)
+    }
+
+    fn subscribe(
+        &mut self,
+        queue: PartitionId,
+        connection: u64,
+        prefetch: usize,
+    ) -> (u64, Arc<Notify>) {
         self.consumers_made += 1;
         let arrived = Arc::new(Notify::new());
         let consumer = Consumer {
@@ -96,14 +166,15 @@ impl Broker {
             arrived: Arc::clone(&arrived),
         };
         self.consumers.insert(self.consumers_made, consumer);
-        self.queues[queue].consumers.push(self.consumers_made);
+        let consumer = self.consumers_made;
+        self.queue(queue).consumers.push(consumer);
         self.deliver(queue);
         (self.consumers_made, arrived)
     }
 
     /// Hands out what the active consumer's window allows.
-    fn deliver(&mut self, at: usize) {
-        let queue = &mut self.queues[at];
+    fn deliver(&mut self, at: PartitionId) {
+        let Some(queue) = self.queues.get_mut(&at) else { return };
         if queue.active.is_none() {
             queue.active = queue.consumers.first().copied();
             queue.gives_way = false;
@@ -121,8 +192,8 @@ impl Broker {
     }
 
     /// Another consumer became the better one: the active one is drained, then it takes over.
-    pub(crate) fn prefer_another(&mut self, at: usize) {
-        let queue = &mut self.queues[at];
+    pub(crate) fn prefer_another(&mut self, at: PartitionId) {
+        let queue = self.queue(at);
         let step = queue.consumers.len().min(1);
         queue.consumers.rotate_left(step);
         queue.gives_way =
@@ -130,8 +201,8 @@ impl Broker {
         self.give_way(at);
     }
 
-    fn give_way(&mut self, at: usize) {
-        let queue = &mut self.queues[at];
+    fn give_way(&mut self, at: PartitionId) {
+        let Some(queue) = self.queues.get_mut(&at) else { return };
         let active = queue.active.and_then(|id| self.consumers.get(&id));
         if queue.gives_way && active.is_none_or(|consumer| consumer.unsettled.is_empty()) {
             queue.active = None;
@@ -159,7 +230,7 @@ impl Broker {
         let back = std::mem::take(&mut consumer.unsettled);
         let at = consumer.queue;
         self.redeliveries += u64::from(!back.is_empty());
-        let queue = &mut self.queues[at];
+        let queue = self.queue(at);
         queue.ready.extend(back.into_values());
         queue.consumers.retain(|other| *other != id);
         if queue.active == Some(id) {
@@ -202,7 +273,7 @@ pub(crate) struct Subscription {
 }
 
 impl Subscription {
-    pub(crate) fn open(world: &World, process: &Process, queue: usize) -> Self {
+    pub(crate) fn open(world: &World, process: &Process, queue: PartitionId) -> Self {
         let mut server = world.broker.lock().expect("nobody panics with the broker");
         let (id, arrived) = server.subscribe(queue, process.id, world.prefetch);
         drop(server);

@@ -11,6 +11,7 @@ use keylane::core::failure::Failure;
 use keylane::core::message::Message;
 use keylane::core::partition::{Epoch, PartitionId};
 use keylane::core::plan::CommitPlan;
+use keylane::core::roll::Source;
 use time::OffsetDateTime;
 use time::macros::datetime;
 use tokio::time::Instant;
@@ -18,6 +19,7 @@ use uuid::Uuid;
 
 use super::parking::Name;
 use super::tables::{Tables, id};
+use super::turns::Line;
 
 /// The database's clock at the start of a run.
 pub(crate) const STARTED_AT: OffsetDateTime = datetime!(2026-06-01 00:00 UTC);
@@ -63,6 +65,9 @@ pub(crate) struct Witnessed {
 #[derive(Debug)]
 pub(crate) struct Database {
     pub(crate) tables: Tables,
+    pub(crate) line: Line,
+    /// Partitions that the next ring is to have.
+    pub(crate) wanted: i32,
     pub(crate) commits: Vec<Witnessed>,
     /// Commits whose end their client never learned.
     pub(crate) doubts: u64,
@@ -78,7 +83,7 @@ pub(crate) struct Database {
 
 impl Database {
     /// A server that will see these messages.
-    pub(crate) fn new(messages: &[Message]) -> Self {
+    pub(crate) fn new(messages: &[Message], wanted: i32) -> Self {
         let mut awaited = BTreeMap::new();
         for id in messages.iter().filter_map(id) {
             *awaited.entry(id).or_default() += 1;
@@ -86,6 +91,8 @@ impl Database {
         Self {
             awaited,
             tables: Tables::default(),
+            line: Line::default(),
+            wanted,
             commits: Vec::new(),
             doubts: 0,
             started: Instant::now(),
@@ -94,6 +101,13 @@ impl Database {
             sessions: BTreeMap::new(),
             locks: BTreeMap::new(),
             sessions_made: 0,
+        }
+    }
+
+    /// A message goes to more than one queue.
+    pub(crate) fn copied(&mut self, message: &Message, more: usize) {
+        if let Some(id) = id(message) {
+            *self.awaited.entry(id).or_default() += more;
         }
     }
 
@@ -264,6 +278,8 @@ impl Database {
     ) -> Result<(), Failure> {
         let partition = self.sessions.get(&id).and_then(|session| session.open);
         let partition = partition.expect("nothing is committed outside of a transaction");
+        let ours = Source::of(partition) == self.line.first();
+        assert!(ours || plan.ledger.is_empty(), "{partition} applies while it is another's turn");
         self.tables.commit(partition, items, plan)?;
         self.commits.push(Witnessed {
             partition,

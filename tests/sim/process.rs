@@ -19,6 +19,8 @@ pub(crate) struct Weather {
     pub(crate) fails: u32,
     /// The end of a COMMIT is unknown.
     pub(crate) doubts: u32,
+    /// The broker restarts, another number of partitions is wanted.
+    pub(crate) storms: u32,
 }
 
 /// All randomness of a run.
@@ -34,8 +36,13 @@ impl Dice {
     pub(crate) fn new(seed: u64) -> Self {
         let mut rng = SmallRng::seed_from_u64(seed);
         let mut upto = |max| if rng.random_ratio(1, 3) { 0 } else { rng.random_range(0..max) };
-        let weather =
-            Weather { dies: upto(12), freezes: upto(8), fails: upto(120), doubts: upto(150) };
+        let weather = Weather {
+            dies: upto(12),
+            freezes: upto(8),
+            fails: upto(120),
+            doubts: upto(150),
+            storms: upto(900),
+        };
         Self { rng, weather, started: Instant::now(), trace: Vec::new() }
     }
 
@@ -51,9 +58,15 @@ impl Dice {
         thousandths > 0 && self.rng.random_ratio(thousandths, 1000)
     }
 
+    /// Whether the ring is in for it.
+    pub(crate) fn storms(&mut self) -> bool {
+        let storms = self.weather.storms;
+        self.happens(storms)
+    }
+
     /// From now on nothing goes wrong any more.
     pub(crate) fn calm(&mut self) {
-        self.weather = Weather { dies: 0, freezes: 0, fails: 0, doubts: 0 };
+        self.weather = Weather { dies: 0, freezes: 0, fails: 0, doubts: 0, storms: 0 };
     }
 
     pub(crate) fn note(&mut self, what: &str) {

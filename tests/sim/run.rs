@@ -30,14 +30,14 @@ pub(crate) struct Expected {
     pub(crate) model: Model,
 }
 
-/// Runs one seed and checks it.
-pub(crate) fn run(seed: u64) {
-    trace(seed);
+/// Runs one seed and checks it; returns how many rolls there were.
+pub(crate) fn run(seed: u64) -> u64 {
+    block_on(simulate(seed, false)).1
 }
 
 /// Runs one seed with operators, who decide when a write has its turn, and checks each commit.
-pub(crate) fn run_with_operators(seed: u64) {
-    block_on(simulate(seed, true));
+pub(crate) fn run_with_operators(seed: u64) -> u64 {
+    block_on(simulate(seed, true)).1
 }
 
 fn block_on<T>(run: impl Future<Output = T>) -> T {
@@ -70,7 +70,7 @@ impl Drop for Said {
 
 /// Runs one seed, checks it and returns all its steps.
 pub(crate) fn trace(seed: u64) -> Vec<String> {
-    block_on(simulate(seed, false))
+    block_on(simulate(seed, false)).0
 }
 
 fn expected(seed: u64, entities: &'static [&'static str], writes: u64) -> Expected {
@@ -88,7 +88,7 @@ fn expected(seed: u64, entities: &'static [&'static str], writes: u64) -> Expect
     expected
 }
 
-async fn simulate(seed: u64, operators: bool) -> Vec<String> {
+async fn simulate(seed: u64, operators: bool) -> (Vec<String>, u64) {
     let mut dice = Dice::new(seed);
     let partitions = if dice.below(3) == 0 { 2 } else { 1 };
     let workers = 1 + dice.below(3);
@@ -100,11 +100,10 @@ async fn simulate(seed: u64, operators: bool) -> Vec<String> {
     let expected = expected(seed, entities_used, 20 + dice.below(100));
     let upto = |bound| 1 + usize::try_from(bound).expect("it is small");
     let world = World {
-        broker: Arc::new(Mutex::new(Broker::new(partitions))),
-        database: Arc::new(Mutex::new(Database::new(&expected.messages))),
+        broker: Arc::new(Mutex::new(Broker::new())),
+        database: Arc::new(Mutex::new(Database::new(&expected.messages, partitions))),
         entities: Arc::new(entities()),
         answers: Arc::default(),
-        partitions,
         prefetch: upto(dice.below(60)),
         limits: BatchLimits {
             writes_max: upto(dice.below(40)),
@@ -125,6 +124,7 @@ async fn simulate(seed: u64, operators: bool) -> Vec<String> {
         () = publish(&expected, &world, &dice, operators) => {}
         _ = futures_util::future::join_all(slots) => {}
         () = misfortunes(&world, &dice) => {}
+        () = storms(&world, &dice) => {}
         () = operators::remind(&world) => {}
         () = operators::operate(&world, &dice), if operators => {}
     }
@@ -134,7 +134,10 @@ async fn simulate(seed: u64, operators: bool) -> Vec<String> {
         checks::check(&expected, &world);
     }
     drop(said);
-    dice.lock().expect("nobody panics with the dice").trace()
+    let turns = world.database.lock().expect("nobody panics with the database").line.turns.len();
+    let rolls = u64::try_from(turns).expect("there are few");
+    let trace = dice.lock().expect("nobody panics with the dice").trace();
+    (trace, rolls)
 }
 
 /// Publishes everything, and waits until all of it is settled and every sleeper has woken up.
@@ -145,7 +148,7 @@ async fn publish(expected: &Expected, world: &World, dice: &Mutex<Dice>, operato
         if roll(4) == 0 {
             sleep(Duration::from_millis(roll(2_000))).await;
         }
-        world.broker.lock().expect("nobody panics with the broker").publish(message.clone());
+        world.publish(message);
     }
     sleep(Duration::from_millis(roll(60_000))).await;
     dice.lock().expect("nobody panics with the dice").calm();
@@ -222,7 +225,7 @@ async fn misfortunes(world: &World, dice: &Mutex<Dice>) {
         let choice = roll(1_000);
         match roll(12) {
             0..4 => {
-                let queue = usize::try_from(choice).unwrap_or(0) % world.partitions;
+                let queue = broker().any_queue(choice);
                 broker().prefer_another(queue);
             }
             4 => broker().lose_any(choice),
@@ -231,6 +234,23 @@ async fn misfortunes(world: &World, dice: &Mutex<Dice>) {
                 database.terminate_any(choice);
             }
             _ => {}
+        }
+    }
+}
+
+/// What befalls the ring.
+async fn storms(world: &World, dice: &Mutex<Dice>) {
+    let roll = |bound| dice.lock().expect("nobody panics with the dice").below(bound);
+    loop {
+        sleep(Duration::from_millis(roll(6_000))).await;
+        if !dice.lock().expect("nobody panics with the dice").storms() {
+            continue;
+        }
+        if roll(3) == 0 {
+            let mut database = world.database.lock().expect("nobody panics with it");
+            database.wanted = 4 - database.wanted;
+        } else {
+            world.broker.lock().expect("nobody panics with the broker").restart();
         }
     }
 }

@@ -9,7 +9,7 @@ use keylane::core::failure::Failure;
 use keylane::core::parking::{ByKey, Gate};
 use keylane::core::partition::{Epoch, PartitionId};
 use keylane::core::plan::{CommitPlan, Loaded};
-use keylane::core::roll::Passing;
+use keylane::core::roll::{Passing, Standing};
 use keylane::core::row::RowChange;
 use keylane::store::{Opened, Opening, Store};
 use tokio::time::{Instant, sleep};
@@ -35,6 +35,8 @@ pub(crate) struct MemoryStore {
     stands_still: bool,
     /// Of the open transaction: the keys that it looks at.
     looked_at: Vec<Name>,
+    /// Of the open transaction: what it has read of its turn.
+    standing: Standing,
 }
 
 impl MemoryStore {
@@ -46,6 +48,7 @@ impl MemoryStore {
             rows_differed: 0,
             stands_still: false,
             looked_at: Vec::new(),
+            standing: Standing::NotYet,
         }
     }
 
@@ -101,14 +104,17 @@ impl MemoryStore {
         self.process.step("open").await;
         self.server().begin(session.0, partition, session.1)?;
         let now = self.server().now();
-        let due = self.server().tables.due(partition);
+        let standing = self.server().line.standing(partition);
+        self.standing = standing;
+        let mine = self.standing == Standing::Mine;
+        let due = self.server().tables.due(partition).filter(|_| mine);
         let due = due.map(|at| (at - now).try_into().unwrap_or_default());
         let quiet = self.server().tables.is_quiet();
         self.stands_still = !quiet;
         self.looked_at.clear();
         let mut opened = Opened { due, ..Opened::default() };
         self.process.step("fence held").await;
-        if let Some(look) = opening.look.as_ref().filter(|_| self.stands_still) {
+        if let Some(look) = opening.look.as_ref().filter(|_| self.stands_still && mine) {
             self.server().check(session.0)?;
             let names = self.server().due_keys(session.0, partition, &look.keys);
             opened.letters = self.server().tables.take(&names, look.letters_max);
@@ -125,7 +131,10 @@ impl MemoryStore {
         self.server().check(session)?;
         self.misfortune()?;
         let gates = self.gates(session, items).await?;
-        let wanted = Wanted::of(items);
+        let mut wanted = Wanted::of(items);
+        if self.standing != Standing::Mine {
+            wanted.rows.clear();
+        }
         for (entity, rows) in &wanted.rows {
             for key in &rows.keys {
                 let name = (entity.clone(), key.as_str().to_owned());
@@ -154,6 +163,7 @@ impl MemoryStore {
             loaded.known.entry(id).or_default().push(resting);
         }
         loaded.gates = gates;
+        loaded.standing = self.standing;
         Ok(loaded)
     }
 
@@ -218,6 +228,30 @@ impl MemoryStore {
         self.process.step("committed").await;
         self.rows_differed = 0;
         Ok(())
+    }
+
+    async fn try_pass(
+        &mut self,
+        session: (SessionId, Epoch),
+        partition: PartitionId,
+        marker: Uuid,
+        waited: Duration,
+    ) -> Result<Passing, Failure> {
+        self.try_open(session, partition, &Opening { patient: true, look: None }).await?;
+        self.misfortune()?;
+        self.process.step("pass").await;
+        let (doubt, standing) = (self.process.doubt(), self.standing);
+        let mut server = self.server();
+        server.check(session.0)?;
+        if doubt == Some(Doubt::Aborted) {
+            return Err(Failure::ConnectionLost("the end of COMMIT is unknown".to_owned()));
+        }
+        let passing = server.line.pass(partition, marker, standing, waited);
+        server.rollback(session.0);
+        match doubt {
+            Some(_) => Err(Failure::ConnectionLost("the end of COMMIT is unknown".to_owned())),
+            None => Ok(passing),
+        }
     }
 
     fn leave_in_doubt(
@@ -304,8 +338,20 @@ impl Store for MemoryStore {
         }
     }
 
-    async fn pass(&mut self, _: PartitionId, _: Uuid, _: Duration) -> Result<Passing, Failure> {
-        Ok(Passing::Skip)
+    async fn pass(
+        &mut self,
+        partition: PartitionId,
+        marker: Uuid,
+        waited: Duration,
+    ) -> Result<Passing, Failure> {
+        let Some(session) = self.session.take() else { return Err(Failure::Unclaimed) };
+        match self.try_pass(session, partition, marker, waited).await {
+            Ok(passing) => {
+                self.session = Some(session);
+                Ok(passing)
+            }
+            Err(failure) => Err(self.fail(session, failure)),
+        }
     }
 
     async fn roll_back(&mut self) {

@@ -1,14 +1,19 @@
 //! A simulated worker: the real loop over a simulated queue and a simulated server.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use keylane::core::batch::{BatchLimits, Item};
 use keylane::core::entity::Entities;
 use keylane::core::failure::{Failure, Verdict};
+use keylane::core::message::Message;
 use keylane::core::parking::ParkLimits;
 use keylane::core::partition::PartitionId;
 use keylane::core::plan::{CommitPlan, Settled};
+use keylane::core::roll::Source;
 use keylane::store::Store;
 use keylane::worker::status::Doing;
 use keylane::worker::turn::{Lane, Shell};
@@ -17,6 +22,7 @@ use tokio::time::sleep;
 use super::broker::{Broker, Subscription};
 use super::database::Database;
 use super::process::Process;
+use super::routing::queues;
 use super::store::MemoryStore;
 
 /// What all workers of a run share.
@@ -27,10 +33,28 @@ pub(crate) struct World {
     pub(crate) entities: Arc<Entities>,
     /// What each settled delivery was told, by the number that its sender gave it.
     pub(crate) answers: Arc<Mutex<Vec<(usize, Settled)>>>,
-    pub(crate) partitions: usize,
     pub(crate) prefetch: usize,
     pub(crate) limits: BatchLimits,
     pub(crate) park_limits: ParkLimits,
+}
+
+impl World {
+    /// Publishes a message, with as many copies as its routing makes.
+    pub(crate) fn publish(&self, message: &Message) {
+        let copies = self.broker.lock().expect("nobody panics with the broker").publish(message);
+        let mut database = self.database.lock().expect("nobody panics with the database");
+        database.copied(message, copies - 1);
+    }
+
+    /// The queues that are to be served.
+    fn consumed(&self) -> Vec<PartitionId> {
+        let database = self.database.lock().expect("nobody panics with the database");
+        let line = &database.line;
+        let rings = (1..).zip(&line.generations);
+        let rings = rings.filter(|(number, _)| line.is_consumed(Source::Ring(*number)));
+        let queues = rings.flat_map(|(number, ring)| queues(number, ring.partitions));
+        std::iter::once(PartitionId::HELD).chain(queues).collect()
+    }
 }
 
 /// One incarnation of a worker.
@@ -40,21 +64,40 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Serves every partition until it is asked to stop.
+    /// Serves what is to be served, and looks after the ring, until it is asked to stop.
     pub(crate) async fn run(&self) {
-        let lanes = (0..self.world.partitions).map(|partition| self.serve(partition));
-        futures_util::future::join_all(lanes).await;
+        futures_util::future::join(self.serve_all(), self.roll()).await;
+    }
+
+    /// As `worker::subscriptions` does.
+    async fn serve_all(&self) {
+        let (mut lanes, mut known) = (FuturesUnordered::new(), BTreeSet::new());
+        while !self.process.stop.is_cancelled() {
+            for id in self.world.consumed() {
+                if known.insert(id) {
+                    lanes.push(self.serve(id));
+                }
+            }
+            tokio::select! {
+                biased;
+                () = self.process.stop.cancelled() => {}
+                Some(()) = lanes.next() => {}
+                () = sleep(Duration::from_secs(1)) => {}
+            }
+        }
+        while lanes.next().await.is_some() {}
     }
 
     /// As `worker::partition` does.
-    async fn serve(&self, queue: usize) {
+    async fn serve(&self, partition: PartitionId) {
         let mut store = MemoryStore::new(Arc::clone(&self.world.database), self.process.clone());
         while !self.process.stop.is_cancelled() {
             self.process.step("subscribe").await;
-            let mut subscription = Subscription::open(&self.world, &self.process, queue);
+            if !self.world.broker.lock().expect("nobody panics with the broker").has(partition) {
+                return;
+            }
+            let mut subscription = Subscription::open(&self.world, &self.process, partition);
             self.process.step("subscribed").await;
-            let partition = i32::try_from(queue).expect("there are few partitions");
-            let partition = PartitionId { generation: 1, partition };
             let (limits, stop) = (self.world.limits, self.process.stop.clone());
             let ended =
                 Lane::new(partition, &mut store, self, limits, stop).serve(&mut subscription).await;
