@@ -20,12 +20,12 @@ fn restarts() -> usize {
 }
 
 /// Asks for so many partitions.
-async fn resize(scene: &Scene, partitions: i32) {
+pub(crate) async fn resize(scene: &Scene, partitions: i32) {
     scene.execute(&format!("update keylane.routing set partitions = {partitions}")).await;
 }
 
 /// Waits until a ring of so many partitions has its turn, and nothing stands before it.
-async fn has_its_turn(scene: &Scene, partitions: i64) {
+pub(crate) async fn has_its_turn(scene: &Scene, partitions: i64) {
     let first = "select coalesce(g.partitions, 0) from keylane.turns t
                    left join keylane.generations g using (generation)
                   where t.closed_at is null order by t.turn limit 1";
