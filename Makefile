@@ -1,7 +1,7 @@
 # Owns the short names of everything one does here; what is longer than a line lives in scripts/.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all test-rolls check check-api check-deploy image bench demo-race flights servers-start servers-stop clean
+.PHONY: help run test test-all test-rolls test-cluster check check-api check-deploy image bench demo-race flights servers-start servers-stop clean
 
 export RUSTDOCFLAGS := -D warnings
 
@@ -16,15 +16,20 @@ test: ## everything that must hold: check, then all tests against private server
 	@$(MAKE) --no-print-directory check
 	@scripts/test.sh
 
-test-all: test ## the same, the tests once more against RabbitMQ 4, and the image
+test-all: test ## the same, the tests once more against RabbitMQ 4, a cluster, and the image
 	@KEYLANE_BROKER=4 scripts/test.sh
 	@$(MAKE) --no-print-directory test-rolls
+	@$(MAKE) --no-print-directory test-cluster
 	@$(MAKE) --no-print-directory image
 
 test-rolls: ## ten restarts of the broker under load, on RabbitMQ 3, and on 4 with and without Khepri
 	@KEYLANE_ROLLS=10 scripts/test.sh --no-capture -E 'test(rolls::)'
 	@KEYLANE_ROLLS=10 KEYLANE_BROKER=4 scripts/test.sh --no-capture -E 'test(rolls::)'
 	@KEYLANE_ROLLS=10 KEYLANE_BROKER=4 KEYLANE_KHEPRI=0 scripts/test.sh --no-capture -E 'test(rolls::)'
+
+test-cluster: ## what three brokers together do to the promise when one of them fails
+	@scripts/install.sh test
+	@scripts/test.sh --ignore-default-filter --test-threads 1 -E 'test(/^cluster::/)'
 
 check: ## formatting, lints, documentation and scripts, without servers
 	cargo fmt --check

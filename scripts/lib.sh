@@ -30,6 +30,16 @@ wait_until() {
 
 port_open() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
+# speaks_amqp PORT: an open port is not enough, a broker opens it before it has finished to boot.
+speaks_amqp() {
+  local first_byte=
+  {
+    exec 3<>"/dev/tcp/127.0.0.1/$1" && printf 'AMQP\0\0\011\001' >&3 && IFS= read -r -t 2 -N 1 first_byte <&3
+    exec 3>&-
+  } 2>/dev/null
+  [[ $first_byte == $'\001' ]]
+}
+
 # free_ports COUNT: the first of COUNT neighbouring free ports, below those the kernel gives to outgoing connections.
 free_ports() {
   local first port

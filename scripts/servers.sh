@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Owns private RabbitMQ and PostgreSQL servers: on loopback, unprivileged, with ports and data that belong to one folder.
 #   servers.sh start|status|stop|env DIR         stop --wipe DIR also removes the data
+#   servers.sh start-postgres DIR                PostgreSQL alone
 #   servers.sh restart-rabbit|kill-rabbit|restart-postgres|kill-postgres DIR     same data, same ports
 #   servers.sh stop-rabbit|stop-postgres DIR     until the next restart
 #   servers.sh block-rabbit|unblock-rabbit DIR   an alarm that stops all publishing, and its end
@@ -12,7 +13,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$here/lib.sh"
 
 usage() {
-  sed -n '3,7s/^# *//p' "${BASH_SOURCE[0]}" >&2
+  sed -n '3,8s/^# *//p' "${BASH_SOURCE[0]}" >&2
   exit 2
 }
 
@@ -134,14 +135,6 @@ start_rabbit() {
 rabbit_ready_or_dead() {
   process_gone "$1" || { port_open "$management_port" && speaks_amqp "$amqp_port"; }
 }
-speaks_amqp() {
-  local first_byte=
-  {
-    exec 3<>"/dev/tcp/127.0.0.1/$1" && printf 'AMQP\0\0\011\001' >&3 && IFS= read -r -t 2 -N 1 first_byte <&3
-    exec 3>&-
-  } 2>/dev/null
-  [[ $first_byte == $'\001' ]]
-}
 
 stop_rabbit() {
   end_process "$rabbit_dir/pid" "$rabbit_mark" "${1:-TERM}"
@@ -208,13 +201,14 @@ in_parallel() {
   return "$failed"
 }
 
+# start JOB…: after it the ports belong to whoever listens.
 start() {
   # One start at a time on this machine: ports are free until somebody listens. Any folder can be locked, /tmp is everybody's.
   local lock
   exec {lock}</tmp
   flock "$lock"
   settle
-  { in_parallel start_rabbit start_postgres; } {lock}<&-
+  { in_parallel "$@"; } {lock}<&-
 }
 
 stop_all() {
@@ -266,10 +260,16 @@ if as_root; then
   become rabbitmq as_rabbitmq
 fi
 
-if [[ $command == start ]]; then
-  start
-  exit
-fi
+case $command in
+  start)
+    start start_rabbit start_postgres
+    exit
+    ;;
+  start-postgres)
+    start start_postgres
+    exit
+    ;;
+esac
 if ! load; then
   [[ $command == stop ]] && exit
   die "no servers were ever started in $dir"

@@ -15,6 +15,7 @@
 mod batches;
 mod catalogue;
 mod changes;
+mod cluster;
 mod dead_letters;
 mod dead_letters_changed;
 mod http_examples;

@@ -2,6 +2,7 @@
 
 pub(crate) mod cli;
 pub(crate) mod client;
+pub(crate) mod cluster;
 mod database;
 pub(crate) mod entities;
 pub(crate) mod http;

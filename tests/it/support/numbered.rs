@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{Scene, Sender, Write, wait, write};
@@ -17,6 +17,8 @@ const WINDOW: usize = 60;
 const WINDOW_EVERY: Duration = Duration::from_millis(300);
 /// How long everything that was sent may take, once nothing gets in the way any more.
 const DRAINED_MAX: Duration = Duration::from_mins(2);
+/// How long a sender waits for a broker that says nothing before it goes to the next one.
+const ANSWER_MAX: Duration = Duration::from_secs(15);
 
 /// Every change of a line leaves its number, how long it waited, and which partition wrote it.
 pub(crate) const TABLES: &str = "
@@ -48,6 +50,8 @@ pub(crate) const ENTITIES: &str = "
 /// confirmed the one before.
 pub(crate) struct Numbered<'a> {
     scene: &'a Scene,
+    /// The brokers that may be sent to.
+    urls: Vec<String>,
     /// The last number of each key that the broker has confirmed.
     confirmed: Mutex<Vec<u64>>,
 }
@@ -82,7 +86,12 @@ impl fmt::Display for Verdict {
 
 impl<'a> Numbered<'a> {
     pub(crate) fn new(scene: &'a Scene) -> Self {
-        Self { scene, confirmed: Mutex::new(vec![0; KEYS]) }
+        Self::through(scene, vec![scene.servers.amqp.clone()])
+    }
+
+    /// With senders to different nodes, each of which goes to another one when its own fails.
+    pub(crate) fn through(scene: &'a Scene, urls: Vec<String>) -> Self {
+        Self { scene, urls, confirmed: Mutex::new(vec![0; KEYS]) }
     }
 
     /// Sends until `stop`.
@@ -102,7 +111,8 @@ impl<'a> Numbered<'a> {
 
     async fn send(&self, number: usize, stop: &CancellationToken) {
         let keys: Vec<usize> = (0..KEYS).filter(|key| key % SENDERS == number).collect();
-        let mut sender = self.reconnect().await;
+        let mut urls = self.urls.iter().cycle().skip(number);
+        let mut sender = self.reconnect(&mut urls).await;
         let mut next = Instant::now();
         for window in keys.chunks(WINDOW).cycle() {
             if stop.is_cancelled() {
@@ -110,8 +120,8 @@ impl<'a> Numbered<'a> {
             }
             let writes: Vec<Write> = window.iter().map(|key| self.next_of(*key)).collect();
             // What was not confirmed is sent again as it was: the same number under the same id.
-            while sender.try_send(&writes).await.is_err() {
-                sender = self.reconnect().await;
+            while !matches!(timeout(ANSWER_MAX, sender.try_send(&writes)).await, Ok(Ok(()))) {
+                sender = self.reconnect(&mut urls).await;
             }
             self.confirm(window);
             next = Instant::now().max(next + WINDOW_EVERY);
@@ -133,13 +143,14 @@ impl<'a> Numbered<'a> {
         write("line.upsert", &format!("K{key}"), &format!("{key}-{seq}"), &body)
     }
 
-    async fn reconnect(&self) -> Sender {
+    async fn reconnect(&self, urls: &mut impl Iterator<Item = &String>) -> Sender {
         let exchange = format!("{}.writes", self.scene.prefix);
         let end = Instant::now() + DRAINED_MAX;
         loop {
-            match Sender::connect(&self.scene.servers.amqp, &exchange).await {
-                Ok(sender) => return sender,
-                Err(error) => assert!(Instant::now() < end, "the broker stays away: {error}"),
+            let url = urls.next().unwrap();
+            match timeout(ANSWER_MAX, Sender::connect(url, &exchange)).await {
+                Ok(Ok(sender)) => return sender,
+                _failed => assert!(Instant::now() < end, "no broker answers"),
             }
             sleep(Duration::from_millis(100)).await;
         }

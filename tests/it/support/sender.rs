@@ -1,6 +1,8 @@
 //! A sender that knows WIRE.md and nothing else: publishes with confirms, reads outcomes.
 
 use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -106,8 +108,11 @@ impl Sender {
                 confirms.push(self.publish(write, write.properties()).await?);
             }
             for confirm in confirms {
-                let confirmation = confirm.await?;
-                assert_eq!(confirmation, Confirmation::Ack(None), "not taken, or not routed");
+                match confirm.await? {
+                    // A queue whose leader is away takes nothing.
+                    Confirmation::Nack(None) => return Err(not_taken()),
+                    confirmation => assert_eq!(confirmation, Confirmation::Ack(None), "not routed"),
+                }
             }
         }
         Ok(())
@@ -167,6 +172,10 @@ impl Sender {
         );
         confirm.await
     }
+}
+
+fn not_taken() -> lapin::Error {
+    lapin::ErrorKind::IOError(Arc::new(io::Error::other("not taken"))).into()
 }
 
 /// An outcome in short: `applied created 1`, `rejected type_mismatch -`.
