@@ -4,7 +4,6 @@
 //! answered, lanes drained, and only then the page for probes. It answers probes from the first
 //! moment, whoever else is away.
 
-use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +12,7 @@ use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
 use crate::http;
+use crate::http::probes::Check;
 use crate::ingress::auth::Tokens;
 use crate::ingress::{self, Ingress};
 use crate::lifecycle::Lifecycle;
@@ -33,7 +33,7 @@ pub struct Roles {
     pub ingress: bool,
 }
 
-type Missing = Box<dyn Fn() -> Vec<String> + Send + Sync>;
+type Checks = Box<dyn Fn() -> Vec<Check> + Send + Sync>;
 
 /// Runs until a signal, or until it cannot go on.
 pub async fn run(settings: Settings, roles: Roles, reload: Reload) -> anyhow::Result<ExitCode> {
@@ -48,8 +48,8 @@ pub async fn run(settings: Settings, roles: Roles, reload: Reload) -> anyhow::Re
     // Each ends when the one before it has: requests, then lanes, then probes.
     let (answered, drained) = (CancellationToken::new(), CancellationToken::new());
     let entities = Arc::clone(&catalogue);
-    let unread = move || entities.missing().map(|why| format!("database: {why}"));
-    let mut missing: Vec<Missing> = vec![Box::new(move || unread().into_iter().collect())];
+    let unread = move || vec![Check::of("database", entities.missing())];
+    let mut checks: Vec<Checks> = vec![Box::new(unread)];
     let mut router = axum::Router::new();
     if roles.ingress {
         let pool = connect::pool_of(&settings.database, connect::INGRESS, INGRESS_CONNECTIONS);
@@ -58,7 +58,7 @@ pub async fn run(settings: Settings, roles: Roles, reload: Reload) -> anyhow::Re
         let (ingress, answers) =
             Ingress::new(settings.clone(), pool, Arc::clone(&catalogue), tokens);
         let probe = Arc::clone(&ingress);
-        missing.push(Box::new(move || probe.missing()));
+        checks.push(Box::new(move || probe.checks()));
         router = router.merge(ingress::router(Arc::clone(&ingress)));
         let (drain, answered) = (drain.clone(), answered.clone());
         lifecycle.spawn("ingress", ingress.run(answers, drain, answered));
@@ -77,7 +77,7 @@ pub async fn run(settings: Settings, roles: Roles, reload: Reload) -> anyhow::Re
         let pool = pool.context("read database.url")?;
         let ends = worker::Ends { drain: answered, drained: drained.clone() };
         let process = worker::start(&mut lifecycle, settings.clone(), pool, catalogue, &ends);
-        missing.push(Box::new(move || process.board.missing()));
+        checks.push(Box::new(move || process.board.checks()));
     } else {
         let drained = drained.clone();
         lifecycle.spawn("requests", async move {
@@ -86,10 +86,8 @@ pub async fn run(settings: Settings, roles: Roles, reload: Reload) -> anyhow::Re
             Ok(())
         });
     }
-    // Both roles may lack the same.
-    let missing = move || missing.iter().flat_map(|of| of()).collect::<BTreeSet<_>>();
-    let missing = move || missing().into_iter().collect();
-    let router = router.merge(http::probes::router(page, Arc::new(missing)));
+    let checks = move || checks.iter().flat_map(|of| of()).collect();
+    let router = router.merge(http::probes::router(page, Arc::new(checks)));
     lifecycle.spawn("http", http::serve(listener, router, &settings.http, drained)?);
     Ok(lifecycle.run().await)
 }

@@ -1,11 +1,19 @@
 //! The database between two measurements.
 
-use anyhow::Context;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{PgPool, raw_sql};
 use time::OffsetDateTime;
+use tokio::time::sleep;
 
 use crate::sample::TABLE;
+
+/// Longest wait for the first ring.
+const RING_MAX: Duration = Duration::from_mins(1);
+/// How often it is looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// The database as the bench sees it.
 pub(crate) struct Database {
@@ -33,11 +41,19 @@ impl Database {
         Ok(())
     }
 
-    /// The newest generation, once a worker has opened it.
+    /// The first ring, once it has its turn and nothing stands before it.
     pub(crate) async fn generation(&self) -> anyhow::Result<i32> {
-        let sql = "select max(generation) from keylane.generations where state = 'open'";
-        let found: Option<i32> = sqlx::query_scalar(sql).fetch_one(&self.pool).await?;
-        found.context("find an open generation")
+        let sql = "select coalesce(max(generation), 0) from keylane.turns
+                    where closed_at is null having count(*) = 1";
+        let deadline = Instant::now() + RING_MAX;
+        while Instant::now() < deadline {
+            let found: Option<i32> = sqlx::query_scalar(sql).fetch_optional(&self.pool).await?;
+            if let Some(generation) = found.filter(|generation| *generation > 0) {
+                return Ok(generation);
+            }
+            sleep(LOOK_EVERY).await;
+        }
+        bail!("no ring had its turn within {RING_MAX:?}")
     }
 
     /// How many writes the ledger holds as applied, and when the first of them was.

@@ -83,8 +83,8 @@ impl Bench {
         // The first worker makes the ring.
         let mut worker = self.site.start().await?;
         worker.ready().await?;
-        worker.stop().await?;
         let generation = database.generation().await?;
+        worker.stop().await?;
         broker::purge(amqp, generation, *partitions).await?;
 
         let mut report = Report::default();

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::Router;
 use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
@@ -26,6 +26,12 @@ use super::connection::Serving;
 use super::stream::Patience;
 use super::tls::Tls;
 
+/// What the system holds of an answer for each connection; Linux doubles it. It tells of progress
+/// only when a third is free again, and by itself it would hold megabytes: then a slow but steady
+/// reader would look like one who takes nothing.
+const SEND_BUFFER_BYTES: u32 = 64 << 10;
+/// Connections that wait to be taken.
+const BACKLOG: u32 = 1024;
 /// How often the certificate's files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// After a failure that the next connection would meet too, as when there are no more files.
@@ -35,10 +41,30 @@ const TELL_EVERY: Duration = Duration::from_mins(1);
 
 /// Takes the port, so that a taken one is an error before anything else starts.
 pub async fn bind(listen: &str) -> anyhow::Result<TcpListener> {
-    let listener = TcpListener::bind(listen).await;
+    let listener = take(listen).await;
     let listener = listener.with_context(|| format!("listen on http.listen {listen}"))?;
     info!(address = %listener.local_addr()?, "Listening");
     Ok(listener)
+}
+
+/// The first address of `listen` that can be taken. Its connections inherit the buffer.
+async fn take(listen: &str) -> io::Result<TcpListener> {
+    let mut failed = None;
+    for address in lookup_host(listen).await? {
+        match take_one(address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => failed = Some(error),
+        }
+    }
+    Err(failed.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into()))
+}
+
+fn take_one(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Serves `router` until `stop`, and then what is in hand.

@@ -11,6 +11,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::http::probes::Check;
 use crate::rabbit::connection::Connection;
 use crate::rabbit::publisher::{Options, Publisher};
 use crate::rabbit::replies::Replies;
@@ -21,6 +22,9 @@ use super::waiters::Waiters;
 
 /// Pause before the broker is tried again.
 const RECONNECT_AFTER: Duration = Duration::from_secs(1);
+
+/// Why there is no line although there is a connection.
+const BLOCKED: &str = "an alarm of the broker stops publishing";
 
 /// A connection that can publish now.
 pub struct Line {
@@ -48,9 +52,17 @@ impl Broker {
             return Err("the connection was lost".to_owned());
         }
         if state.publisher.blocked() {
-            return Err("an alarm of the broker stops publishing".to_owned());
+            return Err(BLOCKED.to_owned());
         }
         Ok(state)
+    }
+
+    /// What readiness looks at: the connection, and whether something may be published on it.
+    pub(super) fn checks(&self) -> [Check; 2] {
+        let why = self.line().err();
+        let blocked = why.as_deref() == Some(BLOCKED);
+        let (broker, publisher) = if blocked { (None, why) } else { (why, None) };
+        [Check::of("broker", broker), Check::of("publisher", publisher)]
     }
 
     fn set(&self, state: Result<Arc<Line>, String>) {

@@ -28,6 +28,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use crate::http::probes::Check;
 use crate::postgres::catalogue::current::Catalogue;
 use crate::settings::Settings;
 use crate::telemetry::metrics::Ingress as Metrics;
@@ -121,14 +122,13 @@ impl Ingress {
         watched
     }
 
-    /// What is missing for this ingress to accept writes; empty when it is ready.
-    pub fn missing(&self) -> Vec<String> {
-        let mut missing = Vec::new();
+    /// What readiness looks at.
+    pub fn checks(&self) -> Vec<Check> {
+        let mut checks = Vec::from(self.broker.checks());
         if self.draining.load(Ordering::Relaxed) {
-            missing.push("draining: the process is about to stop".to_owned());
+            checks.push(Check::draining());
         }
-        missing.extend(self.broker.line().err().map(|why| format!("broker: {why}")));
-        missing
+        checks
     }
 
     /// The largest body of one write: both the ingress's bound and the worker's hold.

@@ -173,6 +173,7 @@ impl Shell for Process {
         }
         if *failure == Failure::Superseded {
             self.metrics.fenced();
+            self.board.fenced(partition);
         }
     }
 

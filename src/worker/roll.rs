@@ -95,9 +95,7 @@ impl Roller {
     async fn look(&self, memory: &mut Memory) -> anyhow::Result<Option<Handover>> {
         let line = turns::line(&self.process.pool).await.context("read the line of turns")?;
         self.process.rolls.line(line.newest, line.open);
-        if line.last.is_some() {
-            self.process.board.begun();
-        }
+        self.process.board.turns(line.open);
         let strays = self.process.board.strays(self.settle() * 2);
         let ring = self.ring(&line, strays, memory).await?;
         memory.looked = true;

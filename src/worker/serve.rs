@@ -22,6 +22,8 @@ use super::subscriptions::Subscriptions;
 
 /// Pause before the broker is tried again.
 const RECONNECT_AFTER: Duration = Duration::from_secs(1);
+/// How often it is looked whether an alarm stops publishing.
+const ALARMS_EVERY: Duration = Duration::from_millis(500);
 /// Pause before a fault is tried again that a person must mend.
 const MENDED_AFTER: Duration = Duration::from_secs(15);
 
@@ -95,10 +97,12 @@ async fn serve(
         () = watch_consuming => {}
         () = watch_publishing => {}
         () = forward(process, &exit, leaving) => {}
+        () = look_for_alarms(process, &publishing) => {}
         () = subscriptions.run() => {}
-        () = roller.run() => {}
+        () = Box::pin(roller.run()) => {}
     }
     stop.cancel();
+    process.board.blocked(false);
     subscriptions.ended().await;
     while let Ok(message) = leaving.try_recv() {
         if exit.send(message).await.is_err() {
@@ -124,6 +128,14 @@ async fn stand(process: &Process, connection: &Connection) -> anyhow::Result<()>
     );
     let topology = Topology::new(connection, &amqp.prefix);
     topology.declare_frame().await.context("declare the exchanges and queues that always stand")
+}
+
+/// Shows whether the broker takes outcomes and markers; runs for as long as the connection.
+async fn look_for_alarms(process: &Process, publishing: &Connection) {
+    loop {
+        process.board.blocked(publishing.blocked());
+        sleep(ALARMS_EVERY).await;
+    }
 }
 
 async fn forward(process: &Process, exit: &Exit, leaving: &mut mpsc::Receiver<Leaving>) {

@@ -1,5 +1,6 @@
 //! What each partition is doing: written by its loop, read by probes, metrics and housekeeping.
 
+use std::collections::VecDeque;
 use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -7,10 +8,18 @@ use std::time::{Duration, Instant};
 use dashmap::DashMap;
 
 use crate::core::partition::PartitionId;
+use crate::http::probes::{Check, Found};
 
 /// How long a subscriber must have been without a delivery before it may say, without a claim of
 /// its own, that nothing unsettled is left in the queue.
 const SILENCE_MIN: Duration = Duration::from_hours(1);
+
+/// So many claims of one partition, lost within so long, are no handover: two owners take turns.
+const CLAIMS_LOST: usize = 5;
+const CLAIMS_LOST_WITHIN: Duration = Duration::from_mins(1);
+
+/// A roll that has gone on for so long is told of; the alert waits as long.
+const ROLL_MAX: Duration = Duration::from_mins(15);
 
 /// What a partition's loop is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,17 +52,22 @@ pub struct Board {
     partitions: DashMap<PartitionId, Status>,
     broker: RwLock<Option<String>>,
     database: RwLock<Option<String>>,
+    /// When each partition lost its last claims.
+    lost: DashMap<PartitionId, VecDeque<Instant>>,
+    /// More than one turn is not closed, since then.
+    rolls_since: RwLock<Option<Instant>>,
     draining: AtomicBool,
     started: AtomicBool,
     begun: AtomicBool,
+    blocked: AtomicBool,
 }
 
-fn set(missing: &RwLock<Option<String>>, why: Option<String>) {
-    *missing.write().unwrap_or_else(std::sync::PoisonError::into_inner) = why;
+fn set<T>(value: &RwLock<T>, new: T) {
+    *value.write().unwrap_or_else(std::sync::PoisonError::into_inner) = new;
 }
 
-fn read(missing: &RwLock<Option<String>>) -> Option<String> {
-    missing.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+fn read<T: Clone>(value: &RwLock<T>) -> T {
+    value.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
 }
 
 impl Board {
@@ -123,9 +137,27 @@ impl Board {
         self.started.store(true, Ordering::Relaxed);
     }
 
-    /// Some source of writes has its turn.
-    pub fn begun(&self) {
-        self.begun.store(true, Ordering::Relaxed);
+    /// An alarm of the broker stops publishing, or does not.
+    pub fn blocked(&self, blocked: bool) {
+        self.blocked.store(blocked, Ordering::Relaxed);
+    }
+
+    /// A partition's claim was lost to somebody.
+    pub fn fenced(&self, partition: PartitionId) {
+        let mut lost = self.lost.entry(partition).or_default();
+        if lost.len() == CLAIMS_LOST {
+            lost.pop_front();
+        }
+        lost.push_back(Instant::now());
+    }
+
+    /// So many turns are not closed: 0 before the first, and more than 1 during a roll.
+    pub fn turns(&self, open: i64) {
+        if open > 0 {
+            self.begun.store(true, Ordering::Relaxed);
+        }
+        let since = read(&self.rolls_since).unwrap_or_else(Instant::now);
+        set(&self.rolls_since, (open > 1).then_some(since));
     }
 
     /// The database is there (`None`), or why it is not.
@@ -143,27 +175,59 @@ impl Board {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// What is missing for this worker to work; empty when it is ready.
-    pub fn missing(&self) -> Vec<String> {
-        let mut missing = Vec::new();
-        if self.draining.load(Ordering::Relaxed) {
-            missing.push("draining: the process is about to stop".to_owned());
-        }
-        if !self.started.load(Ordering::Relaxed) {
-            missing.push("broker: not connected yet".to_owned());
-        }
-        if !self.begun.load(Ordering::Relaxed) {
-            missing.push("roll: nothing has its turn yet".to_owned());
-        }
-        missing.extend(read(&self.broker).map(|why| format!("broker: {why}")));
-        missing.extend(read(&self.database).map(|why| format!("database: {why}")));
+    /// What readiness looks at.
+    pub fn checks(&self) -> Vec<Check> {
+        let started = self.started.load(Ordering::Relaxed);
+        let broker = if started { read(&self.broker) } else { Some("not connected yet".into()) };
+        let blocked = self.blocked.load(Ordering::Relaxed);
+        let blocked = blocked.then(|| "an alarm of the broker stops publishing".to_owned());
+        let mut checks = vec![
+            Check::of("broker", broker),
+            Check::of("database", read(&self.database)),
+            Check::of("fence", self.claims_lost()),
+            Check { name: "partitions", found: Found::Fine },
+            Check::of("publisher", blocked),
+            self.roll(),
+        ];
         for status in &self.partitions {
             if let Doing::Halted(why) | Doing::Full(why) = &status.doing {
-                missing.push(format!("partition {}: {why}", status.key()));
+                let line = format!("partition {}: {why}", status.key());
+                checks.push(Check { name: "partitions", found: Found::Missing(line) });
             }
         }
-        missing.sort_unstable();
-        missing
+        if self.draining.load(Ordering::Relaxed) {
+            checks.push(Check::draining());
+        }
+        checks
+    }
+
+    /// Which partitions are thrown out again and again.
+    fn claims_lost(&self) -> Option<String> {
+        let again = self.lost.iter().filter(|lost| {
+            let first = lost.front().filter(|_| lost.len() == CLAIMS_LOST);
+            first.is_some_and(|first| first.elapsed() < CLAIMS_LOST_WITHIN)
+        });
+        let mut names: Vec<String> = again.map(|lost| lost.key().to_string()).collect();
+        names.sort_unstable();
+        (!names.is_empty())
+            .then(|| format!("somebody else claims partition {} again and again", names.join(", ")))
+    }
+
+    /// Without any turn nothing can be done. While a turn waits for its end writes are accepted,
+    /// and a process that is not ready would not help it.
+    fn roll(&self) -> Check {
+        if !self.begun.load(Ordering::Relaxed) {
+            return Check::of("roll", Some("nothing has its turn yet".to_owned()));
+        }
+        let since = read(&self.rolls_since).map(|since| since.elapsed());
+        let found = match since.filter(|lasts| *lasts > ROLL_MAX) {
+            None => Found::Fine,
+            Some(lasts) => {
+                let minutes = lasts.as_secs() / 60;
+                Found::Told(format!("roll: an earlier turn is not closed after {minutes} minutes"))
+            }
+        };
+        Check { name: "roll", found }
     }
 
     /// How many partitions are claimed, and the age in seconds of the oldest delivery in hand of
@@ -191,5 +255,57 @@ impl Board {
                 && (status.delivered_at.is_some() || status.subscribed_at.elapsed() > SILENCE_MIN)
         });
         settled.map(|status| *status.key()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIRST: PartitionId = PartitionId { generation: 1, partition: 0 };
+
+    /// What `name` found.
+    fn found(board: &Board, name: &str) -> Found {
+        let mut checks = board.checks().into_iter();
+        checks.find(|check| check.name == name).expect("it is looked at").found
+    }
+
+    fn back(by: Duration) -> Instant {
+        Instant::now().checked_sub(by).expect("the machine has run for so long")
+    }
+
+    #[test]
+    fn claims_lost_again_and_again_are_told_apart_from_a_handover() {
+        let board = Board::default();
+        for _ in 1..CLAIMS_LOST {
+            board.fenced(FIRST);
+            board.fenced(PartitionId { partition: 1, ..FIRST });
+        }
+        assert_eq!(found(&board, "fence"), Found::Fine);
+        board.fenced(FIRST);
+        let line = "fence: somebody else claims partition 1.000 again and again";
+        assert_eq!(found(&board, "fence"), Found::Missing(line.to_owned()));
+        for at in board.lost.get_mut(&FIRST).unwrap().iter_mut() {
+            *at = back(CLAIMS_LOST_WITHIN);
+        }
+        board.fenced(FIRST);
+        assert_eq!(found(&board, "fence"), Found::Fine, "most of it was long ago");
+    }
+
+    #[test]
+    fn a_roll_is_missing_before_the_first_turn_and_told_of_when_it_lasts() {
+        let board = Board::default();
+        board.turns(0);
+        let nothing = Found::Missing("roll: nothing has its turn yet".to_owned());
+        assert_eq!(found(&board, "roll"), nothing);
+        board.turns(2);
+        assert_eq!(found(&board, "roll"), Found::Fine);
+        set(&board.rolls_since, Some(back(ROLL_MAX * 2)));
+        board.turns(3);
+        let line = "roll: an earlier turn is not closed after 30 minutes";
+        assert_eq!(found(&board, "roll"), Found::Told(line.to_owned()));
+        board.turns(1);
+        board.turns(2);
+        assert_eq!(found(&board, "roll"), Found::Fine, "that is another roll");
     }
 }

@@ -64,8 +64,10 @@ def check_pod(spec, labels):
 def check_deployment(deployment, settings):
     spec = deployment["spec"]["template"]["spec"]
     (container,) = spec["containers"]
-    for probe in ("startupProbe", "livenessProbe"):
-        assert container[probe]["httpGet"]["path"] in ("/livez", "/startupz"), "liveness asks neither broker nor database"
+    assert container["livenessProbe"]["httpGet"]["path"] == "/livez", "liveness asks neither broker nor database"
+    startup = container["startupProbe"]
+    assert startup["httpGet"]["path"] == "/startupz", "a start is over when everything was there once"
+    assert startup["periodSeconds"] * startup["failureThreshold"] >= 1800, "a start waits for broker and database"
     assert container["readinessProbe"]["httpGet"]["path"] == "/readyz", "readiness asks for both"
     scheme = "HTTPS" if "tls_cert_file" in settings["http"] else "HTTP"
     assert all(container[f"{probe}Probe"]["httpGet"].get("scheme", "HTTP") == scheme for probe in ("startup", "liveness", "readiness")), "probes speak TLS where pods do"

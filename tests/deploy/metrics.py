@@ -10,9 +10,6 @@ from pathlib import Path
 
 import yaml
 
-# Not yet in the code's list; remove each as soon as it is: the check fails when it is there.
-COMING = {"keylane_rolls_total", "keylane_generation", "keylane_generations_open"}
-
 
 def code_list(root):
     """The names in the code's own list of metrics, and those that a histogram's page has."""
@@ -78,11 +75,10 @@ def main():
     root = Path(sys.argv[1])
     names, known = code_list(root)
     assert len(names) > 20, "the code's list of metrics was found"
-    assert not COMING & names, f"{COMING & names} have come: take them out of COMING in tests/deploy/metrics.py"
     rules, shown = [], set()
     for where, expression in [*dashboard(root), *scaler(sys.argv[2:]), *alerts(root)]:
         used = set(re.findall(r"\bkeylane_[a-z_]+", expression))
-        wrong = used - known - COMING
+        wrong = used - known
         assert used and not wrong, f"{where}: {wrong or expression} is no metric of keylane"
         rules.append({"record": f"check:{len(rules)}", "expr": expression, "labels": {"where": where}})
         if where.startswith("panel"):

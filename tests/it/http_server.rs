@@ -12,8 +12,8 @@ use axum::routing::{get, post};
 use axum::{Extension, Router};
 use keylane::http::{self, BodyError, RequestId, TraceContext, read_body};
 use keylane::settings::Http;
-use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -24,6 +24,9 @@ use crate::support::wait;
 
 /// Long for a test, and short for everybody else.
 const SHORT_MS: u32 = 300;
+/// Shorter than what a slow reader needs for a megabyte, and its own buffer.
+const PATIENCE_MS: u32 = 1_000;
+const SLOW_RECEIVE_BYTES: u32 = 32 << 10;
 /// Larger than what the systems at both ends hold back.
 const HUGE_BYTES: usize = 64 << 20;
 
@@ -40,7 +43,7 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn start(settings: Http) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = http::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (gate, waiting) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
         let router = pages(Arc::clone(&gate), Arc::clone(&waiting));
@@ -179,6 +182,30 @@ async fn a_peer_that_does_not_read_its_answer_loses_its_place() {
     deaf.send("GET /huge HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     deaf.0.readable().await.unwrap();
     assert_eq!(server.peer().await.get("/").await.body, "hello");
+    server.stops().await;
+}
+
+#[tokio::test]
+async fn whoever_reads_slowly_but_steadily_gets_the_whole_answer() {
+    let patience = NonZeroU32::new(PATIENCE_MS).unwrap();
+    let server = Server::start(Http { body_timeout_ms: patience, ..Http::default() }).await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(SLOW_RECEIVE_BYTES).unwrap();
+    let mut stream = socket.connect(([127, 0, 0, 1], server.port).into()).await.unwrap();
+    stream.write_all(b"GET /huge HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    // As slow as 300 KB/s: a third of what the system would hold by itself takes it some seconds.
+    let (mut read, mut piece) = (0, [0; 6_000]);
+    let mut pace = tokio::time::interval(Duration::from_millis(20));
+    for _ in 0..PATIENCE_MS * 3 / 20 {
+        pace.tick().await;
+        read += stream.read(&mut piece).await.expect("it is not cut off");
+    }
+    let mut rest = vec![0; 1 << 20];
+    while read < HUGE_BYTES {
+        let more = timeout(wait::SOON, stream.read(&mut rest)).await.expect("more comes").unwrap();
+        assert!(more > 0, "cut off after {read} bytes");
+        read += more;
+    }
     server.stops().await;
 }
 

@@ -6,6 +6,7 @@
 
 mod columns;
 mod paths;
+mod process;
 mod responses;
 mod target;
 
@@ -52,7 +53,7 @@ pub fn document(entities: &Entities) -> Value {
     let mut calls = Map::new();
     calls.extend(targets.iter().flat_map(paths::of_rows));
     calls.extend(paths::of_writes(&known));
-    calls.extend(paths::of_the_process());
+    calls.extend(process::of_the_process());
     let mut tags: Vec<Value> = targets.iter().map(Target::tag).collect();
     tags.push(json!({"name": "writes", "description": "Many writes, and what became of one"}));
     tags.push(

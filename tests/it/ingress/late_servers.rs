@@ -12,6 +12,7 @@ async fn lacks(process: &Process, what: &str, other: &str) {
     })
     .await;
     assert_eq!(process.get("/livez").await.unwrap().0, 200);
+    assert_eq!(process.get("/startupz").await.unwrap().0, 503);
 }
 
 /// What comes of a write.
@@ -44,8 +45,17 @@ async fn a_service_answers_from_its_first_moment_and_becomes_ready_by_itself() {
         assert_eq!(written(process, "early").await, "503 broker_unavailable");
     }
     own.run("restart-rabbit").await;
-    let (ingress, run, _worker) =
+    let (ingress, run, worker) =
         tokio::join!(ingress.ready(), run.ready(), async { worker.ready().await });
+    let has = async |process: &Process, checks: &str| {
+        let page = checks.split(' ').map(|name| format!("{name}: ok\n")).collect();
+        assert_eq!(process.get("/readyz?verbose").await.unwrap(), (200, page));
+        assert_eq!(process.get("/startupz").await.unwrap(), (200, "started\n".to_owned()));
+    };
+    has(&ingress, "broker database publisher").await;
+    for process in [&run, &worker] {
+        has(process, "broker database fence partitions publisher roll").await;
+    }
     assert_eq!(written(&ingress, "early").await, "201 created 1");
     assert_eq!(written(&run, "early").await, "201 created 1 again");
     let described = run.get("/openapi.json").await.unwrap().1;
