@@ -30,6 +30,9 @@ pub(crate) enum Action {
     Restart {
         loses: bool,
     },
+    /// The workers connect anew: they cannot tell a ring that was deleted from one that a restart
+    /// has taken.
+    Reconnect,
     PersonUnbinds,
     PersonDeletes,
     PersonDeletesQueue(usize),
@@ -170,6 +173,9 @@ impl World {
                 }
             }
         }
+        if self.budget.crashes > 0 && self.broker.deleted > 0 {
+            actions.push(Action::Reconnect);
+        }
         if self.budget.resizes > 0 {
             actions.push(Action::Resize);
         }
@@ -275,6 +281,11 @@ impl World {
             Action::PersonDeletesQueue(queue) => {
                 budget.queues -= 1;
                 self.delete_queue(queue);
+            }
+            Action::Reconnect => {
+                budget.crashes -= 1;
+                self.broker.deleted = 0;
+                self.rollers = [None, None];
             }
             Action::Resize => {
                 budget.resizes -= 1;

@@ -127,13 +127,13 @@ fn row(cause: Cause, at: usize, step: Option<Step>) -> String {
 
 #[test]
 fn a_roll_that_breaks_off_ends_as_the_table_says() {
-    let mut missing = Vec::new();
+    let mut table = Vec::new();
     for cause in Cause::ALL {
         let handover = due(cause).due(&SETTING).expect("one is due");
         let steps = steps(&SETTING, &handover);
         let breaks = steps.iter().copied().map(Some).chain([None]).enumerate();
-        let rows = breaks.map(|(at, step)| row(cause, at, step));
-        missing.extend(rows.filter(|row| !TABLE.contains(row.as_str())));
+        table.extend(breaks.map(|(at, step)| row(cause, at, step)));
     }
-    assert!(missing.is_empty(), "the table lacks:\n{}", missing.join("\n"));
+    let written: Vec<&str> = TABLE.lines().filter(|line| line.starts_with("| ")).skip(2).collect();
+    assert_eq!(table, written, "it comes to:\n{}", table.join("\n"));
 }

@@ -185,3 +185,13 @@ fn a_ring_that_came_too_late_hides_that_the_right_one_is_unbound() {
     let found = explored.violation.expect("it is a limit");
     assert!(found.violation.0.starts_with("write 1 is never applied"), "{found:?}");
 }
+
+/// Nor can a roller know that a ring was deleted before it connected: then it takes it for a
+/// restart, and does not wait for what is under way.
+#[test]
+fn a_ring_that_was_deleted_before_all_workers_connected_anew() {
+    let setting = slowly(Budget { rolls: 1, persons: 1, crashes: 1, ..NOTHING });
+    let explored = run("deleted before a connect", &setting, steady(&setting));
+    let found = explored.violation.expect("it is a limit");
+    assert!(found.violation.0.starts_with("write 1 is never applied"), "{found:?}");
+}

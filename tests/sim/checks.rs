@@ -96,7 +96,8 @@ pub(crate) fn same_ledger(model: &Model, tables: &Tables) {
 }
 
 /// Dead letters without an identity may stand twice: after a redelivery, a commit in doubt, or
-/// where a handover has made copies.
+/// where a handover has made copies. Of the writes that mean the same and whose id another has, one
+/// is kept; a queue that was bound in between has the later ones only.
 pub(crate) fn same_dead_letters(model: &Model, tables: &Tables, twice: bool) {
     let mut letters: Vec<Letter> = tables
         .dead_letters
@@ -113,6 +114,11 @@ pub(crate) fn same_dead_letters(model: &Model, tables: &Tables, twice: bool) {
         })
         .collect();
     let mut expected = model.dead_letters.clone();
+    for letter in letters.iter_mut().chain(&mut expected) {
+        if letter.reason == "write_id_reused" {
+            letter.body.clear();
+        }
+    }
     letters.sort_unstable();
     expected.sort_unstable();
     if twice {
@@ -126,7 +132,8 @@ pub(crate) fn same_dead_letters(model: &Model, tables: &Tables, twice: bool) {
     assert_eq!(letters, expected, "what is rejected is kept, and nothing else");
 }
 
-/// The ledger lines of a key were committed in the order in which its writes were accepted.
+/// The ledger lines of a key were committed in the order in which its writes were accepted. What is
+/// rejected for what it says itself passes a key that waits: it does nothing to it.
 fn in_queue_order(expected: &Expected, tables: &Tables) {
     let mut positions = BTreeMap::new();
     for (position, message) in expected.messages.iter().enumerate() {
@@ -137,7 +144,11 @@ fn in_queue_order(expected: &Expected, tables: &Tables) {
     for name in &tables.committed {
         let position = *positions.get(&name.0).expect("only what was sent is in the ledger");
         let line = tables.ledger.get(name).or_else(|| tables.forgotten.get(name));
-        let entity = &line.expect("what is committed is in the ledger").entity;
+        let line = line.expect("what is committed is in the ledger");
+        if line.recorded.outcome.label() == "rejected" {
+            continue;
+        }
+        let entity = &line.entity;
         if let Some(earlier) = last.insert((entity, &name.1), position) {
             assert!(earlier < position, "the writes of a key are applied in queue order");
         }

@@ -128,7 +128,11 @@ impl Worker {
         let there = queues(generation, partitions).filter(|id| broker.has(*id));
         let there: Vec<PartitionId> = there.collect();
         if emptied || there.is_empty() {
+            // One that never had a turn may hold copies that came late.
+            let source = Source::Ring(generation);
+            let had_turn = database.line.turns.iter().any(|row| row.turn.source == source);
             for id in there {
+                assert!(!had_turn || broker.is_drained(id), "{id} goes, and writes are in it");
                 broker.delete(id);
             }
             database.line.deleted(generation);
