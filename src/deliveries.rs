@@ -20,6 +20,9 @@ pub trait Deliveries: Send + Sync {
     /// Proves that the subscription still lives, by an answer of the broker.
     fn prove_alive(&self) -> impl Future<Output = Result<(), Gone>> + Send;
 
+    /// Puts a copy of a delivery behind all that is in held; whether that is confirmed.
+    fn hold(&self, message: &Message) -> impl Future<Output = Result<bool, Gone>> + Send;
+
     /// Settles every delivery up to `tag`.
     fn settle_through(&self, tag: u64) -> impl Future<Output = Result<(), Gone>> + Send;
 }

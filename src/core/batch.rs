@@ -6,6 +6,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::entity::{Entities, Entity};
+use super::failure::Verdict;
 use super::key::Key;
 use super::message::Message;
 use super::outcome::{Reason, Rejection};
@@ -124,10 +125,19 @@ impl Item {
     }
 
     /// Turns it into a rejection: it was alone in its batch and could not be applied.
-    pub fn reject(&mut self, rejection: Rejection) {
+    fn reject(&mut self, rejection: Rejection) {
         let identity = self.identity().cloned();
         let parks = self.parks();
         self.decoded = Err(Box::new(Refused { identity, rejection, stale: false, parks }));
+    }
+
+    /// What it gets after it failed alone: it is rejected, or it rests.
+    pub fn judge(&mut self, verdict: &Verdict) {
+        match verdict {
+            Verdict::Reject(rejection) => self.reject(rejection.clone()),
+            Verdict::Rest(obstacle) => self.obstacle = Some(obstacle.clone()),
+            _ => {}
+        }
     }
 
     /// What the broker gave up on is rejected, unless the ledger knows what became of it.

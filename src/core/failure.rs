@@ -63,6 +63,9 @@ pub enum Failure {
     /// Nobody has applied it yet, and it is not the turn of this queue.
     #[error("not the turn of this queue: {0}")]
     NotOurTurn(String),
+    /// Nobody has applied it yet, and the turn of this queue is over.
+    #[error("the turn of this queue is over: its copy in a later one waits, or it has none")]
+    Stranded,
     /// Nobody foresaw it. No write is at fault.
     #[error("an error that nobody foresaw: {0}")]
     Unforeseen(String),
@@ -81,6 +84,9 @@ pub enum Verdict {
     Reject(Rejection),
     /// The write is alone and has to wait; its key waits with it.
     Rest(Obstacle),
+    /// The write is alone and in a queue that gets no turn any more. Wait for its copy to be
+    /// applied, and load again; if that never happens, put it where it gets another turn.
+    Hold { after: Duration },
 }
 
 impl Failure {
@@ -88,7 +94,7 @@ impl Failure {
     pub const LOCKED: &'static str = "locked";
 
     /// The labels of those that are tried again.
-    pub const CAUSES: [&'static str; 10] = [
+    pub const CAUSES: [&'static str; 11] = [
         "connection_lost",
         "unavailable",
         Self::LOCKED,
@@ -98,6 +104,7 @@ impl Failure {
         "ledger_differs",
         "park_full",
         "not_our_turn",
+        "stranded",
         "unforeseen",
     ];
 
@@ -117,6 +124,7 @@ impl Failure {
             Self::MissingParent(_) => "missing_parent",
             Self::ParkFull(_) => "park_full",
             Self::NotOurTurn(_) => "not_our_turn",
+            Self::Stranded => "stranded",
             Self::Unforeseen(_) => "unforeseen",
         }
     }
@@ -132,6 +140,7 @@ impl Failure {
             Self::Locked(_) if attempt < 2 => retry,
             Self::ParkFull(_) if alone => Verdict::Retry { after: ROOM_AFTER, halt: false },
             Self::NotOurTurn(_) if alone => Verdict::Retry { after: TURN_AFTER, halt: false },
+            Self::Stranded if alone => Verdict::Hold { after: TURN_AFTER },
             Self::Conflict(_) if attempt < DEADLOCKS_MAX || alone => retry,
             Self::LedgerDiffers if attempt < REPLANS_MAX || alone => retry,
             Self::RowsDiffer(_) if attempt < REPLANS_MAX => retry,
@@ -150,6 +159,7 @@ impl Failure {
             | Self::MissingParent(_)
             | Self::ParkFull(_)
             | Self::NotOurTurn(_)
+            | Self::Stranded
             | Self::LedgerDiffers
             | Self::RowsDiffer(_)
             | Self::TooMuch(_)
@@ -184,6 +194,7 @@ mod tests {
             Failure::MissingParent(String::new()),
             Failure::ParkFull(String::new()),
             Failure::NotOurTurn(String::new()),
+            Failure::Stranded,
             Failure::Unforeseen(String::new()),
         ];
         for failure in &failures {

@@ -75,7 +75,7 @@ impl CommitPlan {
 
 /// Decides every item of a batch, in queue order; letters in the order of their line.
 ///
-/// It fails with [`Failure::ParkFull`], and with [`Failure::NotOurTurn`] where something is new
+/// It fails with [`Failure::ParkFull`], and with [`Failure::NotOurTurn`] or [`Failure::Stranded`] where something is new
 /// that has to wait: then nothing of it may be stored.
 pub fn plan(items: &[Item], loaded: Loaded, limits: ParkLimits) -> Result<CommitPlan, Failure> {
     let mut planning = Planning::new(loaded, limits);
@@ -199,7 +199,7 @@ impl<'a> Planning<'a> {
         match self.standing {
             Standing::Mine => Ok(()),
             Standing::NotYet => Err(Failure::NotOurTurn("what was accepted before waits".into())),
-            Standing::Over => Err(Failure::NotOurTurn("its copy in a later one waits".into())),
+            Standing::Over => Err(Failure::Stranded),
         }
     }
 

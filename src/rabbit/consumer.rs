@@ -4,13 +4,14 @@
 //! start beside what this one still holds.
 //! Never: lets a delivery outlive its channel.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
 use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
-use lapin::{BasicProperties, Channel};
+use lapin::{BasicProperties, Channel, Confirmation};
 use serde_json::{Map, Value};
 use tracing::debug;
 
@@ -19,38 +20,65 @@ use crate::deliveries::{Deliveries, Gone};
 
 use super::connection::{Connection, REPLY_SUCCESS, prove_alive, short, within};
 use super::error::BrokerError;
+use super::restored;
 
 /// A subscription to one queue.
 pub struct Subscription {
+    connection: Arc<Connection>,
+    held: ShortString,
     channel: Channel,
     consumer: lapin::Consumer,
     prefetch: u16,
     answer_max: Duration,
 }
 
+/// What is subscribed to.
+pub struct Queue<'a> {
+    pub name: &'a str,
+    /// The exchange for what has no turn.
+    pub held: &'a str,
+    /// The name of the consumer.
+    pub tag: &'a str,
+    /// Most deliveries that are unsettled.
+    pub prefetch: u16,
+    /// On brokers from 4.0 the consumer with the highest one is the active one.
+    pub priority: i32,
+}
+
 impl Subscription {
-    /// Subscribes to `queue`; on brokers from 4.0 the consumer with the highest `priority` is the
-    /// active one.
+    /// Subscribes to a queue.
     pub async fn open(
-        connection: &Connection,
-        queue: &str,
-        tag: &str,
-        prefetch: u16,
-        priority: i32,
+        connection: &Arc<Connection>,
+        queue: &Queue<'_>,
     ) -> Result<Self, BrokerError> {
+        let Queue { name, held, tag, prefetch, priority } = *queue;
+        let held = short("exchange", held)?;
         let answer_max = connection.answer_max();
         let channel = connection.channel().await?;
         within(answer_max, channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
         let mut arguments = FieldTable::default();
         arguments.insert("x-priority".into(), AMQPValue::LongInt(priority));
         let consuming = channel.basic_consume(
-            short("queue", queue)?,
+            short("queue", name)?,
             short("consumer tag", tag)?,
             BasicConsumeOptions::default(),
             arguments,
         );
         let consumer = within(answer_max, consuming).await?;
-        Ok(Self { channel, consumer, prefetch, answer_max })
+        let connection = Arc::clone(connection);
+        Ok(Self { connection, held, channel, consumer, prefetch, answer_max })
+    }
+
+    async fn put_into_held(&self, message: &Message) -> Result<bool, BrokerError> {
+        let channel = self.connection.confirming_channel().await?;
+        let key = short("routing key", &message.routing_key)?;
+        let properties = restored::properties(&message.properties)?;
+        let options = BasicPublishOptions { mandatory: true, immediate: false };
+        let publishing = async {
+            let held = self.held.clone();
+            channel.basic_publish(held, key, options, &message.body, properties).await?.await
+        };
+        Ok(within(self.answer_max, publishing).await? == Confirmation::Ack(None))
     }
 
     /// Closes the channel: what is unsettled goes back to the head of the queue.
@@ -149,6 +177,14 @@ impl Deliveries for Subscription {
     async fn prove_alive(&self) -> Result<(), Gone> {
         let proof = prove_alive(&self.channel, self.prefetch, self.answer_max).await;
         proof.map_err(|error| ended(&error))
+    }
+
+    async fn hold(&self, message: &Message) -> Result<bool, Gone> {
+        let put = self.put_into_held(message).await;
+        put.or_else(|error| {
+            debug!("failed to put a write into held: {error}");
+            Ok(false)
+        })
     }
 
     async fn settle_through(&self, tag: u64) -> Result<(), Gone> {

@@ -37,6 +37,8 @@ const PARKED_A_KEY_MAX: usize = 1_000_000;
 const PARENT_WAIT_S_MAX: u32 = 86_400;
 /// Longest pause of a roll, in milliseconds.
 const ROLL_MS_MAX: u32 = 60_000;
+/// Longest wait for a copy, in seconds: after five minutes of waiting a lane subscribes anew.
+const COPIES_S_MAX: u32 = 240;
 /// Longest time that an old ring is kept, in minutes.
 const KEEP_MINUTES_MAX: u32 = 10_080;
 
@@ -174,6 +176,10 @@ fn generations(generations: &Generations, complaints: &mut Complaints) {
             format!("is {wait}, must be at most {ROLL_MS_MAX} (a minute)")
         });
     }
+    let copies = generations.copies_max_s.get();
+    complaints.unless(copies <= COPIES_S_MAX, "generations.copies_max_s", || {
+        format!("is {copies}, must be at most {COPIES_S_MAX}")
+    });
     complaints.unless(keep <= KEEP_MINUTES_MAX, "generations.keep_minutes", || {
         format!("is {keep}, must be at most {KEEP_MINUTES_MAX} (a week)")
     });

@@ -18,10 +18,18 @@ pub struct Generations {
     pub rest_ms: NonZeroU32,
     /// How long the queues of a ring are kept, and consumed, after its turn, in minutes.
     pub keep_minutes: NonZeroU32,
+    /// How long a write in a queue whose turn is over waits for its copy to be applied, before it is
+    /// put into held.
+    pub copies_max_s: NonZeroU32,
 }
 
 impl Default for Generations {
     fn default() -> Self {
-        Self { settle_ms: u32(5_000), rest_ms: u32(2_000), keep_minutes: u32(60) }
+        Self {
+            settle_ms: u32(5_000),
+            rest_ms: u32(2_000),
+            keep_minutes: u32(60),
+            copies_max_s: u32(60),
+        }
     }
 }

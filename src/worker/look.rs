@@ -91,6 +91,8 @@ impl<S: Store, H: Shell> Lane<'_, S, H> {
                 Verdict::Retry { after, halt } => {
                     self.wait(&failure, after, halt, patience).await?;
                 }
+                // Whoever has the turn looks after it.
+                Verdict::Hold { after } => self.wait(&failure, after, false, patience).await?,
                 Verdict::Bisect => {
                     letters_max = (letters / 2).max(1);
                     attempts.clear();
@@ -131,11 +133,7 @@ impl<S: Store, H: Shell> Lane<'_, S, H> {
         if let Some((judged, verdict)) = judged {
             let is_judged = |item: &&mut Item| matches!(item.source, Source::Letter { id, .. } if id == *judged);
             for item in items.iter_mut().filter(is_judged) {
-                match verdict {
-                    Verdict::Reject(rejection) => item.reject(rejection.clone()),
-                    Verdict::Rest(obstacle) => item.obstacle = Some(obstacle.clone()),
-                    Verdict::Reclaim | Verdict::Retry { .. } | Verdict::Bisect => {}
-                }
+                item.judge(verdict);
             }
         }
         let letters = items.len();

@@ -58,7 +58,7 @@ impl<S: Store, H: Shell> Lane<'_, S, H> {
                     self.wait(&failure, after, halt, patience).await?;
                 }
                 // No write is in hand that could be at fault.
-                Verdict::Bisect | Verdict::Reject(_) | Verdict::Rest(_) => {
+                Verdict::Bisect | Verdict::Reject(_) | Verdict::Rest(_) | Verdict::Hold { .. } => {
                     self.wait(&failure, LOOK_EVERY, false, patience).await?;
                 }
             }

@@ -10,6 +10,7 @@ pub mod reply;
 mod roll;
 mod serve;
 pub mod status;
+mod stranded;
 mod subscriptions;
 mod tidy;
 pub mod turn;

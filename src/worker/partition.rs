@@ -11,7 +11,7 @@ use crate::core::partition::PartitionId;
 use crate::core::rendezvous::score;
 use crate::postgres::store::PgStore;
 use crate::rabbit::connection::Connection;
-use crate::rabbit::consumer::Subscription;
+use crate::rabbit::consumer::{Queue, Subscription};
 use crate::rabbit::error::BrokerError;
 use crate::store::Store;
 
@@ -66,10 +66,15 @@ impl Partition {
 
     async fn subscribe(&self) -> Result<Subscription, BrokerError> {
         let amqp = &self.process.settings.amqp;
-        let queue = self.id.queue(&amqp.prefix);
-        let priority = score(&self.process.worker, &queue);
-        let tag = format!("{}/{}", self.process.worker, self.id);
-        Subscription::open(&self.connection, &queue, &tag, amqp.prefetch.get(), priority).await
+        let name = self.id.queue(&amqp.prefix);
+        let queue = Queue {
+            held: &format!("{}.held", amqp.prefix),
+            tag: &format!("{}/{}", self.process.worker, self.id),
+            prefetch: amqp.prefetch.get(),
+            priority: score(&self.process.worker, &name),
+            name: &name,
+        };
+        Subscription::open(&self.connection, &queue).await
     }
 
     async fn wait_for_database(&self) {

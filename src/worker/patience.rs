@@ -54,9 +54,11 @@ impl<S: Store, H: Shell> Lane<'_, S, H> {
             self.shell.failed(self.partition, &failure, &verdict);
             let (after, halt) = match verdict {
                 Verdict::Retry { after, halt } => (after, halt),
-                Verdict::Reclaim | Verdict::Bisect | Verdict::Reject(_) | Verdict::Rest(_) => {
-                    (RECLAIM_AFTER, false)
-                }
+                Verdict::Reclaim
+                | Verdict::Bisect
+                | Verdict::Reject(_)
+                | Verdict::Rest(_)
+                | Verdict::Hold { .. } => (RECLAIM_AFTER, false),
             };
             self.wait(&failure, after, halt, patience).await?;
         }
@@ -82,13 +84,13 @@ impl<S: Store, H: Shell> Lane<'_, S, H> {
                 Doing::Full(why) => {
                     error!(%partition, why, "Takes no more deliveries; serves operators' requests");
                 }
-                _ if matches!(failure, Failure::NotOurTurn(_)) => {
+                _ if matches!(failure, Failure::NotOurTurn(_) | Failure::Stranded) => {
                     debug!(%partition, why = %failure, "Waiting for the turn");
                 }
                 _ => warn!(%partition, why = %failure, "Waiting; nothing is lost"),
             }
         }
-        if matches!(failure, Failure::NotOurTurn(_)) && self.store.is_scarce() {
+        if matches!(failure, Failure::NotOurTurn(_) | Failure::Stranded) && self.store.is_scarce() {
             // Whoever has the turn may need the connection.
             self.store.release();
         }

@@ -134,6 +134,18 @@ impl Shell for Process {
         }
     }
 
+    fn copies_max(&self) -> Duration {
+        Duration::from_secs(self.settings.generations.copies_max_s.get().into())
+    }
+
+    fn held(&self, partition: PartitionId) {
+        warn!(
+            %partition,
+            "A write came after the turn of its queue, without a copy elsewhere: it gets one in \
+             held; later writes of its key may have been applied before it"
+        );
+    }
+
     fn took(&self, partition: PartitionId, deliveries: usize) {
         self.metrics.received(deliveries);
         self.board.took(partition);
@@ -168,7 +180,7 @@ impl Shell for Process {
         }
         match verdict {
             Verdict::Bisect => self.metrics.bisected(),
-            Verdict::Retry { .. } => self.metrics.retried(failure.cause()),
+            Verdict::Retry { .. } | Verdict::Hold { .. } => self.metrics.retried(failure.cause()),
             Verdict::Reclaim | Verdict::Reject(_) | Verdict::Rest(_) => {}
         }
         if *failure == Failure::Superseded {

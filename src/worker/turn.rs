@@ -36,10 +36,14 @@ pub trait Shell: Send + Sync {
     fn refresh(&self) -> impl Future<Output = Result<Arc<Entities>, Failure>> + Send;
     /// What may rest now.
     fn park_limits(&self) -> ParkLimits;
+    /// How long a write in a queue whose turn is over waits for its copy to be applied.
+    fn copies_max(&self) -> Duration;
     /// A batch of so many deliveries is in hand.
     fn took(&self, partition: PartitionId, deliveries: usize);
     /// A batch is committed and settled.
     fn settled(&self, partition: PartitionId, items: &[Item], plan: &CommitPlan, took: Duration);
+    /// A write was put into held, where it gets a turn.
+    fn held(&self, partition: PartitionId);
     /// Nothing is in hand.
     fn rests(&self, partition: PartitionId);
     /// Something went wrong and this is done about it.
@@ -87,6 +91,8 @@ pub struct Lane<'a, S, H> {
     pub(super) locked: bool,
     /// Rows that somebody holds are waited for: only as long as nobody is known to hold one.
     patient: bool,
+    /// A write that nobody has applied was here after the turn, since then.
+    pub(super) stranded_since: Option<Instant>,
 }
 
 /// Deliveries that are committed together, and the marker behind them.
@@ -123,6 +129,7 @@ impl<'a, S: Store, H: Shell> Lane<'a, S, H> {
             batch_took: Duration::ZERO,
             locked: false,
             patient: true,
+            stranded_since: None,
         }
     }
 
@@ -236,20 +243,22 @@ impl<'a, S: Store, H: Shell> Lane<'a, S, H> {
                         self.look(deliveries, true).await?;
                     }
                 }
+                Verdict::Hold { after } => {
+                    if self.hold(deliveries, items).await? {
+                        waiting.pop_front();
+                        attempts.clear();
+                    } else {
+                        self.wait(&failure, after, false, patience).await?;
+                    }
+                }
                 Verdict::Bisect => {
                     bisect(&mut waiting);
                     // Who holds a row still does: there is no need to find out again.
                     attempts.retain(|cause, _| *cause == Failure::LOCKED);
                 }
-                Verdict::Reject(rejection) => {
+                Verdict::Reject(_) | Verdict::Rest(_) => {
                     for item in items {
-                        item.reject(rejection.clone());
-                    }
-                    attempts.clear();
-                }
-                Verdict::Rest(obstacle) => {
-                    for item in items {
-                        item.obstacle = Some(obstacle.clone());
+                        item.judge(&verdict);
                     }
                     attempts.clear();
                 }
@@ -317,7 +326,7 @@ impl<'a, S: Store, H: Shell> Lane<'a, S, H> {
     }
 }
 
-fn last_tag(items: &[Item]) -> Option<u64> {
+pub(super) fn last_tag(items: &[Item]) -> Option<u64> {
     match items.last()?.source {
         Source::Delivery(tag) => Some(tag),
         Source::Letter { .. } => None,

@@ -90,6 +90,7 @@ async fn keeps_its_promise(name: &str, trouble: impl AsyncFnOnce(&Trouble<'_>)) 
             ("amqp.partitions", "4"),
             ("amqp.url", cluster.url(node)),
             ("generations.settle_ms", SETTLE_MS),
+            ("generations.copies_max_s", "5"),
         ];
         workers.push(scene.worker_with(&settings).await);
     }

@@ -1,7 +1,9 @@
 //! A ring that is gone.
 
-use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
-use lapin::{Channel, Connection, ConnectionProperties};
+use lapin::options::{
+    BasicPublishOptions, ConfirmSelectOptions, ExchangeDeleteOptions, QueueDeleteOptions,
+};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use serde_json::json;
 
 use crate::support::{Cli, Scene, Worker, entities, wait, write};
@@ -117,4 +119,33 @@ async fn of_a_ring_that_the_broker_never_knew_a_person_decides() {
     let noted =
         json!({"action": "abandon", "target": "generation 1", "reason": "its disk is gone"});
     assert_eq!(scene.rows(actions).await, [noted]);
+}
+
+/// A node that did not know of the change confirms a write for a ring whose turn is over. It has no
+/// copy anywhere.
+#[tokio::test]
+async fn a_write_that_comes_after_the_turn_of_its_queue_is_applied_late() {
+    let scene = Scene::new(entities::ITEMS, entities::ITEM).await;
+    let _worker = scene.worker_with(&[("generations.copies_max_s", "1")]).await;
+    send(&scene, 0).await;
+    applied(&scene, 50).await;
+    Cli::new(&scene).run(&["resize", "--partitions", "3", "--yes"]).await.ended(0);
+    let (_connection, channel) = by_hand(&scene).await;
+    channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+    let queue = format!("{}.1.000", scene.prefix);
+    for id in ["50", "51", "52"] {
+        let properties = BasicProperties::default()
+            .with_type("item.increment".into())
+            .with_message_id(id.into());
+        let options = BasicPublishOptions::default();
+        let publishing = channel.basic_publish(
+            "".into(),
+            queue.as_str().into(),
+            options,
+            br#"{"stock":1}"#,
+            properties,
+        );
+        publishing.await.unwrap().await.unwrap();
+    }
+    applied(&scene, 53).await;
 }

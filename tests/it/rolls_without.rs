@@ -12,7 +12,7 @@ use keylane::core::roll::Source;
 use keylane::postgres::catalogue::current::Catalogue;
 use keylane::postgres::store::PgStore;
 use keylane::rabbit::connection::Connection;
-use keylane::rabbit::consumer::Subscription;
+use keylane::rabbit::consumer::{Queue, Subscription};
 use keylane::rabbit::topology::Topology;
 use keylane::settings;
 use keylane::telemetry::metrics::Metrics;
@@ -59,14 +59,15 @@ async fn process(scene: &Scene) -> Process {
 /// Applies what is in a queue, in its order, as `as_partition`; returns when `stop` is cancelled.
 async fn consume(
     process: &Process,
-    connection: &Connection,
+    connection: &Arc<Connection>,
     queue: String,
     as_partition: PartitionId,
     stop: &CancellationToken,
 ) {
     let pool = process.pool.clone();
     let mut store = PgStore::new(pool, format!("without {queue}"), ANSWER_MAX);
-    let mut subscription = Subscription::open(connection, &queue, &queue, 2_000, 0).await.unwrap();
+    let subscribed = Queue { name: &queue, held: "", tag: &queue, prefetch: 2_000, priority: 0 };
+    let mut subscription = Subscription::open(connection, &subscribed).await.unwrap();
     let mut lane = Lane::new(as_partition, &mut store, process, process.limits(), stop.clone());
     lane.serve(&mut subscription).await;
     subscription.close().await;
@@ -81,6 +82,7 @@ async fn without_turns_the_checker_finds_what_was_overtaken() {
     let process = process(&scene).await;
     let url = &process.settings.amqp.url;
     let connection = Connection::open(url, "without turns", ANSWER_MAX).await.unwrap();
+    let connection = Arc::new(connection);
     let topology = Topology::new(&connection, &scene.prefix);
     topology.declare_ring(2, PARTITIONS).await.unwrap();
     topology.bind(Source::Ring(2), 0).await.unwrap();

@@ -318,6 +318,17 @@ impl Deliveries for Subscription {
         if self.lives() { Ok(()) } else { Err(Gone) }
     }
 
+    async fn hold(&self, message: &Message) -> Result<bool, Gone> {
+        self.process.step("hold").await;
+        if self.process.roll(|dice| dice.below(4)) == 0 {
+            return Ok(false);
+        }
+        self.database.lock().expect("nobody panics with the database").copied(message, 1);
+        self.server().put(PartitionId::HELD, message.clone());
+        self.process.step("held").await;
+        Ok(true)
+    }
+
     async fn settle_through(&self, tag: u64) -> Result<(), Gone> {
         self.process.step("settle").await;
         let settled = self.server().settle(self.id, tag);

@@ -56,9 +56,10 @@ fn commit(tables: &mut Tables, items: &mut [Item], now: OffsetDateTime) -> Vec<S
     let plan = planned(tables, items, now);
     let Err(failure) = tables.commit(PARTITION, items, &plan) else { return plan.settled };
     assert!(matches!(failure, Failure::Refused(_)), "{failure}");
-    if let Verdict::Reject(rejection) = failure.verdict(1, items.len()) {
+    let verdict = failure.verdict(1, items.len());
+    if matches!(verdict, Verdict::Reject(_)) {
         for item in &mut *items {
-            item.reject(rejection.clone());
+            item.judge(&verdict);
         }
         return commit(tables, items, now);
     }

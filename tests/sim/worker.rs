@@ -25,6 +25,9 @@ use super::process::Process;
 use super::routing::queues;
 use super::store::MemoryStore;
 
+/// How long a copy is waited for.
+const COPIES_MAX: Duration = Duration::from_secs(20);
+
 /// What all workers of a run share.
 #[derive(Debug, Clone)]
 pub(crate) struct World {
@@ -126,6 +129,12 @@ impl Shell for Worker {
     fn park_limits(&self) -> ParkLimits {
         self.world.park_limits
     }
+
+    fn copies_max(&self) -> Duration {
+        COPIES_MAX
+    }
+
+    fn held(&self, _partition: PartitionId) {}
 
     fn rests(&self, _partition: PartitionId) {}
 
