@@ -5,6 +5,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$project"
 export PATH=$project/.keylane/venv/bin:$PATH # python3 with pika; cargo-nextest where the machine has none
+export RUST_BACKTRACE=0 # what a test says when it fails comes last, not the runtime's frames
 
 state=$(mktemp -d)
 clean_up() {

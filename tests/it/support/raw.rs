@@ -1,5 +1,7 @@
 //! A sender that takes nothing for granted: publishes bytes that no client library would.
 
+use std::collections::BTreeSet;
+
 use lapin::uri::AMQPUri;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -8,9 +10,10 @@ const METHOD: u8 = 1;
 const HEADER: u8 = 2;
 const BODY: u8 = 3;
 
-/// A connection with one open channel.
+/// A connection with one open channel that confirms.
 pub(crate) struct RawSender {
     stream: TcpStream,
+    published: u64,
 }
 
 impl RawSender {
@@ -18,7 +21,8 @@ impl RawSender {
         let uri: AMQPUri = url.parse().unwrap();
         let user = &uri.authority.userinfo;
         let address = (uri.authority.host.as_str(), uri.authority.port);
-        let mut sender = Self { stream: TcpStream::connect(address).await.unwrap() };
+        let stream = TcpStream::connect(address).await.unwrap();
+        let mut sender = Self { stream, published: 0 };
         sender.stream.write_all(b"AMQP\0\0\x09\x01").await.unwrap();
         sender.expect([0, 10, 0, 10]).await;
         let login = format!("\0{}\0{}", user.username, user.password);
@@ -31,6 +35,8 @@ impl RawSender {
         sender.expect([0, 10, 0, 41]).await;
         sender.method(1, [0, 20, 0, 10], &[0]).await;
         sender.expect([0, 20, 0, 11]).await;
+        sender.method(1, [0, 85, 0, 10], &[0]).await;
+        sender.expect([0, 85, 0, 11]).await;
         sender
     }
 
@@ -47,10 +53,17 @@ impl RawSender {
         let size = (body.len() as u64).to_be_bytes();
         self.frame(HEADER, 1, &[&[0, 60, 0, 0], &size[..], properties].concat()).await;
         self.frame(BODY, 1, body).await;
+        self.published += 1;
     }
 
     /// Everything before has been taken by the broker when this returns.
     pub(crate) async fn close(mut self) {
+        let mut confirmed = BTreeSet::new();
+        while confirmed.len() as u64 != self.published {
+            let ack = self.expect([0, 60, 0, 80]).await;
+            let tag = u64::from_be_bytes(ack[..8].try_into().unwrap());
+            confirmed.extend(if ack[8] == 1 { 1..=tag } else { tag..=tag });
+        }
         self.method(1, [0, 20, 0, 40], &[0; 7]).await;
         self.expect([0, 20, 0, 41]).await;
     }
