@@ -70,7 +70,7 @@ fn is_shown(line: &Line) -> bool {
 async fn ask(settings: &Settings, lines: &mut [Line]) -> Result<u64, String> {
     let amqp = &settings.amqp;
     let answer_max = Duration::from_millis(amqp.timeout_ms.get().into());
-    let opening = Connection::open(&amqp.url, "keylane operator", answer_max).await;
+    let opening = Connection::open(amqp, "keylane operator", answer_max).await;
     let broker = opening.map_err(|error| chain(&error))?;
     let asked = routing::ask_what_is_left(&broker, &amqp.prefix, lines).await;
     broker.close().await;

@@ -13,6 +13,7 @@
 )]
 
 mod batches;
+mod broker_tls;
 mod catalogue;
 mod changes;
 mod cluster;
@@ -33,6 +34,7 @@ mod operators;
 mod outages;
 mod parking;
 mod parts;
+mod pipes;
 mod publish;
 mod queues;
 mod reload;
@@ -48,5 +50,6 @@ mod start;
 mod stop;
 mod support;
 mod types;
+mod upgrade;
 mod waiting;
 mod workers;
