@@ -41,6 +41,7 @@ mod reload;
 mod replay;
 mod replay_outages;
 mod resize;
+mod restored;
 mod ring;
 mod rolls;
 mod rolls_without;
