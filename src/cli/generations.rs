@@ -4,14 +4,21 @@ use std::io::{Write, stderr};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use serde::Serialize;
+use sqlx::PgConnection;
 
+use super::actor::ActorArgs;
+use super::confirm::{Answer, ask as ask_first};
 use super::dead_letters::moment;
 use super::output::{self, Cells, Output};
+use crate::operate::abandon::{self, Abandon};
+use crate::operate::actor::Actor;
 use crate::operate::routing::{self, Line, Routing};
 use crate::operate::{chain, connect};
 use crate::rabbit::connection::Connection;
+use crate::rabbit::error::BrokerError;
+use crate::rabbit::topology::Topology;
 use crate::settings::Settings;
 
 /// What `generations` is given.
@@ -20,6 +27,18 @@ pub struct Args {
     /// Also those that are long over, and whose queues are gone
     #[arg(long)]
     all: bool,
+    /// Give up a generation of which the broker knows nothing, with all that was in it: only where
+    /// that broker is gone for good
+    #[arg(long, value_name = "GENERATION")]
+    abandon: Option<i32>,
+    /// Do not ask
+    #[arg(long, requires = "abandon")]
+    yes: bool,
+    /// Why, for those who read it later
+    #[arg(long, value_name = "TEXT", requires = "abandon")]
+    because: Option<String>,
+    #[command(flatten)]
+    actor: ActorArgs,
     /// How to print them
     #[arg(long, value_enum, default_value_t)]
     output: Output,
@@ -44,6 +63,9 @@ pub async fn run(
 ) -> anyhow::Result<ExitCode> {
     let timeout_ms = settings.database.statement_timeout_ms.get();
     let mut connection = connect(&settings.database, Some(timeout_ms)).await?;
+    if let Some(generation) = args.abandon {
+        abandon(settings, args, &mut connection, generation).await?;
+    }
     let read = routing::read(&mut connection).await;
     let mut routing = read.context("read how writes are routed (is `keylane migrate` due?)")?;
     let mut held = None;
@@ -62,17 +84,41 @@ pub async fn run(
     Ok(ExitCode::SUCCESS)
 }
 
+async fn abandon(
+    settings: &Settings,
+    args: &Args,
+    connection: &mut PgConnection,
+    generation: i32,
+) -> anyhow::Result<()> {
+    let broker = open(settings).await.context("connect to the broker")?;
+    let topology = Topology::new(&broker, &settings.amqp.prefix);
+    let checked = abandon::check(connection, &topology, generation).await;
+    broker.close().await;
+    checked?;
+    let question = format!("give up all that was in generation {generation}?");
+    let agreed = args.yes || matches!(ask_first(&question)?, Answer::Yes);
+    ensure!(agreed, "nothing was changed: --yes gives it up without asking");
+    let actor = Actor::from(args.actor.clone());
+    let because = args.because.as_deref();
+    abandon::store(connection, Abandon { generation, actor: actor.name(), because }).await?;
+    writeln!(stderr(), "generation {generation} is given up: workers go on without it")?;
+    Ok(())
+}
+
+async fn open(settings: &Settings) -> Result<Connection, BrokerError> {
+    let amqp = &settings.amqp;
+    let answer_max = Duration::from_millis(amqp.timeout_ms.get().into());
+    Connection::open(amqp, "keylane operator", answer_max).await
+}
+
 /// Whether something of it may still be on the broker.
 fn is_shown(line: &Line) -> bool {
     line.is_open() || (line.generation > 0 && line.state != "deleted")
 }
 
 async fn ask(settings: &Settings, lines: &mut [Line]) -> Result<u64, String> {
-    let amqp = &settings.amqp;
-    let answer_max = Duration::from_millis(amqp.timeout_ms.get().into());
-    let opening = Connection::open(amqp, "keylane operator", answer_max).await;
-    let broker = opening.map_err(|error| chain(&error))?;
-    let asked = routing::ask_what_is_left(&broker, &amqp.prefix, lines).await;
+    let broker = open(settings).await.map_err(|error| chain(&error))?;
+    let asked = routing::ask_what_is_left(&broker, &settings.amqp.prefix, lines).await;
     broker.close().await;
     asked.map_err(|error| chain(&error))
 }

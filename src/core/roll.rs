@@ -131,6 +131,9 @@ pub enum Ring {
     Broken,
     /// The broker has restarted without it: nothing is under way any more.
     Gone,
+    /// Neither it nor any of its queues, which a restart leaves. This is a node whose cluster has
+    /// split and that learns nothing new, or another broker, or one that was set up anew.
+    Unknown,
 }
 
 /// What decides whether a roll is due.
@@ -148,6 +151,8 @@ pub struct View {
     pub wanted: i32,
     /// Writes that nobody has applied wait in held although it is a ring's turn.
     pub strays: bool,
+    /// An operator has said that the ring is gone for good, with all that was in it.
+    pub abandoned: bool,
 }
 
 /// Why a roll begins.
@@ -208,7 +213,7 @@ impl View {
     /// A ring never follows a ring: nobody can know that nothing went past the last one into held,
     /// and behind held it does no harm.
     pub fn due(&self) -> Option<Handover> {
-        let flows = self.ring != Ring::Gone;
+        let flows = !matches!(self.ring, Ring::Gone | Ring::Unknown);
         let handover = |cause, next| Handover { cause, from: self.last, next, flows };
         let ring = Next::Ring(self.wanted);
         let Some(last) = self.last else {
@@ -216,7 +221,9 @@ impl View {
         };
         match (last.source, self.ring) {
             (Source::Held, _) => Some(Handover { flows: true, ..handover(Cause::Held, ring) }),
-            (Source::Ring(_), Ring::Gone | Ring::Broken) => {
+            // Its queues and what was confirmed may be in the other part.
+            (Source::Ring(_), Ring::Unknown) if !self.abandoned => None,
+            (Source::Ring(_), Ring::Gone | Ring::Broken | Ring::Unknown) => {
                 Some(handover(Cause::RingLost, Next::Held))
             }
             (Source::Ring(_), Ring::Whole) if self.strays && self.steady => {

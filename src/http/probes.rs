@@ -56,7 +56,6 @@ pub fn router(page: PrometheusHandle, checks: Arc<dyn Fn() -> Vec<Check> + Send 
         async move { answer }
     };
     let metrics = move || {
-        page.run_upkeep();
         let text = page.render();
         async move { ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text) }
     };

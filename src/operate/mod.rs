@@ -3,6 +3,7 @@
 //! Owns: reading keylane's own tables for people.
 //! Never: applies or changes a write.
 
+pub mod abandon;
 pub mod actions;
 pub mod actor;
 pub mod dead_letters;

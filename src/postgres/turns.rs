@@ -23,6 +23,8 @@ pub struct Line {
     pub wanted: i32,
     /// The newest generation.
     pub newest: i32,
+    /// An operator has given the last turn's ring up.
+    pub abandoned: bool,
 }
 
 /// Reads the line.
@@ -30,6 +32,7 @@ pub async fn line(pool: &PgPool) -> Result<Line, sqlx::Error> {
     const SQL: &str = "
         select r.partitions as wanted, t.turn, t.generation, t.marker,
                t.ended_at is not null as ended, coalesce(g.partitions, 1) as partitions,
+               coalesce(r.abandoned = t.generation, false) as abandoned,
                (select count(*) from keylane.turns where closed_at is null) as open,
                coalesce((select max(generation) from keylane.turns), 0) as newest
           from keylane.routing r
@@ -51,6 +54,7 @@ pub async fn line(pool: &PgPool) -> Result<Line, sqlx::Error> {
         partitions: row.try_get("partitions")?,
         wanted: row.try_get("wanted")?,
         newest: row.try_get("newest")?,
+        abandoned: row.try_get("abandoned")?,
     })
 }
 

@@ -103,11 +103,14 @@ impl<'a> Topology<'a> {
 
     /// What there is of a ring.
     pub async fn ring(&self, generation: i32, partitions: i32) -> Result<Ring, BrokerError> {
-        if !self.exists(self.look_at_ring(generation)).await? {
-            return Ok(Ring::Gone);
-        }
-        let whole = self.queues(generation, partitions).await? == partitions;
-        Ok(if whole { Ring::Whole } else { Ring::Broken })
+        let there = self.exists(self.look_at_ring(generation)).await?;
+        let queues = self.queues(generation, partitions).await?;
+        Ok(match (there, queues) {
+            (false, 0) => Ring::Unknown,
+            (false, _) => Ring::Gone,
+            (true, queues) if queues == partitions => Ring::Whole,
+            (true, _) => Ring::Broken,
+        })
     }
 
     /// Deletes a ring and its queues, which must be unbound, and empty of anything that has no

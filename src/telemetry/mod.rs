@@ -2,6 +2,7 @@
 
 pub mod metrics;
 pub mod rolls;
+pub mod upkeep;
 
 use std::io::IsTerminal;
 

@@ -99,8 +99,10 @@ impl Roller {
         let strays = self.process.board.strays(self.settle() * 2);
         let ring = self.ring(&line, strays, memory).await?;
         memory.looked = true;
-        let Line { last, open, partitions, wanted, .. } = line;
-        Ok(View { last, steady: open <= 1, ring, partitions, wanted, strays }.due())
+        let Line { last, open, partitions, wanted, abandoned, .. } = line;
+        let view = View { last, steady: open <= 1, ring, partitions, wanted, strays, abandoned };
+        self.process.board.unknown_ring((ring == Ring::Unknown).then_some(line.newest));
+        Ok(view.due())
     }
 
     async fn ring(&self, line: &Line, strays: bool, memory: &mut Memory) -> anyhow::Result<Ring> {

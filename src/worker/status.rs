@@ -59,6 +59,8 @@ pub struct Board {
     draining: AtomicBool,
     started: AtomicBool,
     begun: AtomicBool,
+    /// The generation of which this broker knows nothing.
+    unknown_ring: RwLock<Option<i32>>,
     blocked: AtomicBool,
 }
 
@@ -68,6 +70,14 @@ fn set<T>(value: &RwLock<T>, new: T) {
 
 fn read<T: Clone>(value: &RwLock<T>) -> T {
     value.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+}
+
+fn unknown(generation: i32) -> String {
+    format!(
+        "this broker knows neither the ring of generation {generation} nor any of its queues: it is \
+         another one, or its cluster has split, and this worker changes no routing; if all that was \
+         in it is gone for good, `keylane generations --abandon {generation}` goes on without it"
+    )
 }
 
 impl Board {
@@ -160,6 +170,14 @@ impl Board {
         set(&self.rolls_since, (open > 1).then_some(since));
     }
 
+    /// The broker knows nothing of this generation, though it has its turn.
+    pub fn unknown_ring(&self, generation: Option<i32>) {
+        if let Some(generation) = generation.filter(|_| read(&self.unknown_ring).is_none()) {
+            tracing::error!(generation, "{}", unknown(generation));
+        }
+        set(&self.unknown_ring, generation);
+    }
+
     /// The database is there (`None`), or why it is not.
     pub fn database(&self, missing: Option<String>) {
         set(&self.database, missing);
@@ -218,6 +236,9 @@ impl Board {
     fn roll(&self) -> Check {
         if !self.begun.load(Ordering::Relaxed) {
             return Check::of("roll", Some("nothing has its turn yet".to_owned()));
+        }
+        if let Some(generation) = read(&self.unknown_ring) {
+            return Check::of("roll", Some(unknown(generation)));
         }
         let since = read(&self.rolls_since).map(|since| since.elapsed());
         let found = match since.filter(|lasts| *lasts > ROLL_MAX) {

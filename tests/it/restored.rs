@@ -5,7 +5,7 @@ use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::support::scene::clear_broker;
-use crate::support::{Cli, Scene, Write, entities, wait, write};
+use crate::support::{Cli, Scene, Worker, Write, entities, wait, write};
 
 const KEYS: i64 = 24;
 
@@ -73,7 +73,15 @@ async fn a_database_restored_to_before_a_roll_goes_on_with_a_broker_that_was_cle
     copy(&scene, &backup, &scene.name).await;
     assert_eq!(at_round(&scene, 1).await, KEYS, "all that came after the backup is gone");
     clear_broker(&scene.servers.amqp, &scene.prefix).await.unwrap();
-    let _worker = scene.worker().await;
+    let worker = Worker::spawn(&scene.config(), &[]);
+    wait::until(wait::SOON, "the worker says that the broker knows nothing", async || {
+        let page = worker.get("/readyz").await;
+        page.is_some_and(|(status, why)| status == 503 && why.contains("knows neither the ring"))
+    })
+    .await;
+    let abandon = ["generations", "--abandon", "1", "--yes", "--because", "restored"];
+    cli.run(&abandon).await.ended(0);
+    let _worker = worker.ready().await;
     let rolled = "select count(*) from keylane.turns t where closed_at is null and generation > 1
                      and not exists (select from keylane.turns o
                                       where o.closed_at is null and o.turn <> t.turn)";

@@ -4,7 +4,7 @@ use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
 use lapin::{Channel, Connection, ConnectionProperties};
 use serde_json::json;
 
-use crate::support::{Scene, entities, wait, write};
+use crate::support::{Cli, Scene, Worker, entities, wait, write};
 
 /// A channel for what somebody does to the broker by hand.
 async fn by_hand(scene: &Scene) -> (Connection, Channel) {
@@ -75,4 +75,46 @@ async fn without_a_ring_writes_are_held_and_a_new_generation_takes_over() {
         scene.number(newest).await
     })
     .await;
+}
+
+/// Neither ring nor queues: no restart leaves that behind. It may be another broker, or a part of a
+/// cluster that has split, and what was confirmed is elsewhere.
+#[tokio::test]
+async fn of_a_ring_that_the_broker_never_knew_a_person_decides() {
+    let scene = Scene::new(entities::ITEMS, entities::ITEM).await;
+    let cli = Cli::new(&scene);
+    let mut worker = scene.worker().await;
+    send(&scene, 0).await;
+    applied(&scene, 50).await;
+    let known = cli.run(&["generations", "--abandon", "1", "--yes"]).await.ended(1);
+    assert!(known.error.contains("this broker knows generation 1"), "{known:?}");
+    worker.kill();
+    let (_connection, channel) = by_hand(&scene).await;
+    let ring = format!("{}.ring.1", scene.prefix);
+    channel.exchange_delete(ring.as_str().into(), ExchangeDeleteOptions::default()).await.unwrap();
+    for partition in 0..2 {
+        let queue = format!("{}.1.{partition:03}", scene.prefix);
+        channel.queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await.unwrap();
+    }
+
+    let worker = Worker::spawn(&scene.config(), &[]);
+    let said = "neither the ring of generation 1 nor any of its queues";
+    wait::until(wait::SOON, "it says what it misses", async || {
+        let (status, page) = worker.get("/readyz").await.unwrap_or_default();
+        (status, page.contains(said)) == (503, true)
+    })
+    .await;
+    assert!(worker.log().contains(said), "{}", worker.log());
+    send(&scene, 50).await;
+    let wrong = cli.run(&["generations", "--abandon", "2", "--yes"]).await.ended(1);
+    assert!(wrong.error.contains("generation 2 does not receive writes"), "{wrong:?}");
+    assert_eq!(scene.number("select count(*) from keylane.turns").await, 2, "nothing was rolled");
+    let because = ["--because", "its disk is gone"];
+    let command = [&["generations", "--abandon", "1", "--yes"][..], &because].concat();
+    cli.run(&command).await.ended(0);
+    applied(&scene, 100).await;
+    let actions = "select action, target, reason from keylane.operator_actions";
+    let noted =
+        json!({"action": "abandon", "target": "generation 1", "reason": "its disk is gone"});
+    assert_eq!(scene.rows(actions).await, [noted]);
 }

@@ -75,7 +75,7 @@ impl Line {
         let last = self.last();
         let partitions = last.map_or(0, |turn| self.partitions(turn.source));
         let steady = self.turns.iter().filter(|row| !row.closed).count() <= 1;
-        View { last, steady, ring, partitions, wanted, strays }
+        View { last, steady, ring, partitions, wanted, strays, abandoned: false }
     }
 
     /// Partitions of a source; 1 for held.

@@ -222,6 +222,17 @@ fn judge_topology(missing: &Missing, newest: Option<&Newest>) -> Check {
         let found = format!("missing: {}", missing.frame.join(", "));
         return Check::failure(NAME, found, "start a worker: it declares what is missing");
     }
+    if missing.ring && missing.queues.len() == usize::try_from(*partitions).unwrap_or_default() {
+        let found = format!(
+            "generation {generation} is not there at all: this is another broker, a part of a \
+             cluster that has split, or one that was set up anew"
+        );
+        let remedy = format!(
+            "heal the cluster, or correct amqp.url; if all that was in it is gone for good: \
+             keylane generations --abandon {generation}"
+        );
+        return Check::bad(NAME, Status::Failure, found, remedy);
+    }
     if !missing.queues.is_empty() {
         let found = format!("generation {generation} lacks {}", missing.queues.join(", "));
         let remedy = "if they were deleted, what was in them is lost; a worker makes the next \

@@ -100,13 +100,18 @@ impl Scene {
     /// A worker that is ready and has made a ring, with `settings` over those of [`Self::config`].
     pub(crate) async fn worker_with(&self, settings: &[(&str, &str)]) -> Worker {
         let worker = Worker::spawn(&self.config(), settings).ready().await;
+        self.has_a_ring().await;
+        worker
+    }
+
+    /// Waits until a ring has its turn.
+    pub(crate) async fn has_a_ring(&self) {
         wait::until(wait::SOON, "a ring has its turn", async || {
             let first = "select generation from keylane.turns where closed_at is null
                           order by turn limit 1";
             self.number(first).await > 0
         })
         .await;
-        worker
     }
 
     /// An ingress that is ready; a worker must have been there once.
