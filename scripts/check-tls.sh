@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Owns the check of TLS as the chart sets it up: broker and database behind certificates of a CA of our own, the database with
+# Owns the check of TLS as the chart sets it up: broker and database behind certificates of a CA of our own, both of which want
 # a client certificate, and everything of keylane's served over TLS. Private servers; nothing is left after.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib-worker.sh"
@@ -26,17 +26,6 @@ secure_postgres() {
   scripts/servers.sh restart-postgres "$state/servers"
 }
 
-secure_rabbit() {
-  local home
-  home=$(servers_home)/rabbitmq
-  cp "$certificates"/{ca,localhost}.crt "$certificates/localhost.key" "$home/"
-  cat >"$home/advanced.config" <<ERL
-[{rabbit, [{ssl_listeners, [{"127.0.0.1", $tls_port}]},
-           {ssl_options, [{cacertfile, "$home/ca.crt"}, {certfile, "$home/localhost.crt"}, {keyfile, "$home/localhost.key"}]}]}].
-ERL
-  scripts/servers.sh restart-rabbit "$state/servers"
-}
-
 # refuses WHAT SAID COMMAND…: it must fail, and say so.
 refuses() {
   local what=$1 expected=$2 said
@@ -58,22 +47,26 @@ certificate other 'basicConstraints = critical, CA:TRUE'
 by_ca=(-CA "$certificates/ca.crt" -CAkey "$certificates/ca.key")
 certificate localhost $'basicConstraints = CA:FALSE\nsubjectAltName = DNS:localhost' "${by_ca[@]}"
 certificate client $'basicConstraints = CA:FALSE\nextendedKeyUsage = clientAuth' "${by_ca[@]}"
-tls_port=$(free_ports 1)
+mkdir "$state/servers/certificates"
+cp "$certificates"/{ca.crt,localhost.crt,localhost.key} "$state/servers/certificates/"
 secure_postgres
-secure_rabbit
+scripts/servers.sh secure-rabbit "$state/servers"
+eval "$(scripts/servers.sh env "$state/servers")"
 
-# What the chart sets: tls.ca, tls.database, tls.serving.
+# What the chart sets: tls.ca, tls.broker, tls.database, tls.serving.
 export SSL_CERT_FILE=$certificates/ca.crt PGSSLROOTCERT=$certificates/ca.crt PGSSLMODE=verify-full
 export PGSSLCERT=$certificates/client.crt PGSSLKEY=$certificates/client.key
 export KEYLANE__HTTP__TLS_CERT_FILE=$certificates/localhost.crt KEYLANE__HTTP__TLS_KEY_FILE=$certificates/localhost.key
-export KEYLANE__AMQP__URL="amqps://guest:guest@localhost:$tls_port/%2f"
+export KEYLANE__AMQP__URL=$AMQPS_URL
+export KEYLANE__AMQP__TLS_CERT_FILE=$certificates/client.crt KEYLANE__AMQP__TLS_KEY_FILE=$certificates/client.key
 export KEYLANE__DATABASE__URL=${DATABASE_URL/127.0.0.1/localhost}
 refuses "another CA for the database" certificate env PGSSLROOTCERT="$certificates/other.crt" SSL_CERT_FILE="$certificates/other.crt" "$keylane" migrate
 refuses "a database by another name" certificate env KEYLANE__DATABASE__URL="$DATABASE_URL" "$keylane" migrate
 "$keylane" migrate >/dev/null
 env -u PGSSLROOTCERT -u PGSSLMODE -u PGSSLCERT -u PGSSLKEY psql -X -q "$DATABASE_URL" -f examples/shop/tables.sql
 publish=("$keylane" publish "$project/examples/shop/writes.ndjson")
-refuses "another CA for the broker" certificate env SSL_CERT_FILE="$certificates/other.crt" "${publish[@]}"
+refuses "another CA for the broker" amqp.tls_ca_file env SSL_CERT_FILE="$certificates/other.crt" "${publish[@]}"
+refuses "no certificate for the broker" "set amqp.tls_cert_file" env -u KEYLANE__AMQP__TLS_CERT_FILE -u KEYLANE__AMQP__TLS_KEY_FILE "${publish[@]}"
 
 launch "$state/worker.pid" "$state/worker.log" env "KEYLANE_WORKER_STATE=$state" "$keylane" run
 ready() { curl -fs -o /dev/null --cacert "$certificates/ca.crt" --resolve "localhost:${http#*:}:127.0.0.1" "https://localhost:${http#*:}/readyz"; }
@@ -85,4 +78,4 @@ wait_until 30 applied || die "nothing is applied over TLS: $(tail -n 20 "$state/
 subjects=$(plain_sql "select distinct ssl, client_dn from pg_stat_ssl join pg_stat_activity using (pid) where application_name = 'keylane'")
 [[ $subjects == 't|/CN=client' ]] || die "the database sees keylane as: $subjects"
 stop_worker TERM
-say "broker, database and keylane itself speak TLS, by our own CA and a client certificate"
+say "broker, database and keylane itself speak TLS, by our own CA and with a client certificate"

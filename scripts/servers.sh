@@ -6,6 +6,8 @@
 #   servers.sh stop-rabbit|stop-postgres DIR     until the next restart
 #   servers.sh block-rabbit|unblock-rabbit DIR   an alarm that stops all publishing, and its end
 #   servers.sh cut-rabbit DIR                    all its connections are closed
+#   servers.sh secure-rabbit DIR                 one port more, for TLS, that wants a certificate of its clients; its own are
+#                                                ca.crt, localhost.crt and localhost.key in DIR/certificates
 # KEYLANE_BROKER=3 (what the machine has installed) or 4 (see rabbitmq4.sh), settled at the first start of a folder;
 # KEYLANE_KHEPRI=1 moves a broker 4 to its new metadata store.
 set -euo pipefail
@@ -13,7 +15,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$here/lib.sh"
 
 usage() {
-  sed -n '3,8s/^# *//p' "${BASH_SOURCE[0]}" >&2
+  sed -n '3,10s/^# *//p' "${BASH_SOURCE[0]}" >&2
   exit 2
 }
 
@@ -30,7 +32,7 @@ load() {
   rabbit_dir=$home/rabbitmq postgres_dir=$home/postgres
   rabbit_mark=RABBITMQ_NODENAME=$node epmd_mark=ERL_EPMD_PORT=$((first_port + 3)) postgres_mark=KEYLANE_POSTGRES=$home
   amqp_port=$first_port management_port=$((first_port + 1)) dist_port=$((first_port + 2))
-  epmd_port=$((first_port + 3)) postgres_port=$((first_port + 4))
+  epmd_port=$((first_port + 3)) postgres_port=$((first_port + 4)) amqps_port=$((first_port + 5))
   enter_broker
 }
 
@@ -42,7 +44,7 @@ remember() {
 settle() {
   mkdir -p "$dir"
   if ! load; then
-    home=$dir broker=${KEYLANE_BROKER:-3} node=keylane-$RANDOM$RANDOM@localhost first_port=$(free_ports 5)
+    home=$dir broker=${KEYLANE_BROKER:-3} node=keylane-$RANDOM$RANDOM@localhost first_port=$(free_ports 6)
     [[ $broker == [34] ]] || die "KEYLANE_BROKER is 3 or 4, not $broker"
     # The servers' users must reach their data, and a unix socket's path may have 107 bytes.
     if ((${#dir} > 80)) || ! enterable "$dir"; then
@@ -53,7 +55,7 @@ settle() {
   elif [[ ${KEYLANE_BROKER:-$broker} != "$broker" ]]; then
     die "$dir holds a broker $broker; 'stop --wipe' it first"
   elif ! rabbit_pid >/dev/null && ! postgres_pid >/dev/null && ports_taken; then
-    first_port=$(free_ports 5)
+    first_port=$(free_ports 6)
     remember
   fi
   load
@@ -62,7 +64,7 @@ settle() {
 
 ports_taken() {
   local port
-  for ((port = first_port; port < first_port + 5; port++)); do
+  for ((port = first_port; port < first_port + 6; port++)); do
     [[ $port == "$epmd_port" ]] || ! port_open "$port" || return 0
   done
   return 1
@@ -76,7 +78,7 @@ postgres_pid() { pid_in "$postgres_dir/data/postmaster.pid" "$postgres_mark"; }
 
 # Sets in_broker: what stands before a command of the broker's. It gets the broker's settings and nothing of the caller's.
 enter_broker() {
-  local seen_as=$rabbit_dir
+  seen_as=$rabbit_dir
   in_broker=("${as_rabbitmq[@]}")
   if [[ $broker == 4 ]]; then
     seen_as=/srv
@@ -102,6 +104,16 @@ log.file.level = warning
 vm_memory_high_watermark.absolute = 2GB
 disk_free_limit.absolute = 200MB
 EOF
+  if [[ -d $rabbit_dir/certificates ]]; then
+    cat >>"$rabbit_dir/rabbitmq.conf" <<EOF
+listeners.ssl.1 = 127.0.0.1:$amqps_port
+ssl_options.cacertfile = $seen_as/certificates/ca.crt
+ssl_options.certfile = $seen_as/certificates/localhost.crt
+ssl_options.keyfile = $seen_as/certificates/localhost.key
+ssl_options.verify = verify_peer
+ssl_options.fail_if_no_peer_cert = true
+EOF
+  fi
   echo '[rabbitmq_consistent_hash_exchange,rabbitmq_management].' >"$rabbit_dir/enabled_plugins"
   : >"$rabbit_dir/rabbitmq-env.conf"
   if ! [[ -s $rabbit_dir/.erlang.cookie ]]; then
@@ -129,6 +141,12 @@ start_rabbit() {
     "${in_broker[@]}" rabbitmqctl -q enable_feature_flag --opt-in khepri_db >>"$log" 2>&1 ||
       die "the feature flag khepri_db cannot be enabled: $(tail -n 5 "$log")"
   fi
+}
+
+secure_rabbit() {
+  mkdir -p "$rabbit_dir/certificates"
+  cp "$dir/certificates"/{ca.crt,localhost.crt,localhost.key} "$rabbit_dir/certificates/"
+  stop_rabbit TERM && start_rabbit
 }
 
 # An open port is not enough: the listener opens before the broker has finished to boot.
@@ -241,6 +259,7 @@ status() {
 print_env() {
   cat <<EOF
 export AMQP_URL=amqp://guest:guest@127.0.0.1:$amqp_port/%2f
+export AMQPS_URL=amqps://guest:guest@localhost:$amqps_port/%2f
 export DATABASE_URL=postgres://keylane@127.0.0.1:$postgres_port/keylane
 export DATABASE_ADMIN_URL=postgres://postgres@127.0.0.1:$postgres_port/postgres
 export KEYLANE_MANAGEMENT_URL=http://guest:guest@127.0.0.1:$management_port
@@ -285,6 +304,7 @@ case $command in
   block-rabbit) "${in_broker[@]}" rabbitmqctl -q set_vm_memory_high_watermark 0.0001 >&2 ;;
   cut-rabbit) "${in_broker[@]}" rabbitmqctl -q close_all_connections cut >&2 ;;
   unblock-rabbit) "${in_broker[@]}" rabbitmqctl -q set_vm_memory_high_watermark absolute 2GB >&2 ;;
+  secure-rabbit) secure_rabbit ;;
   restart-rabbit) stop_rabbit TERM && start_rabbit ;;
   kill-rabbit) stop_rabbit KILL && start_rabbit ;;
   restart-postgres) stop_postgres INT && start_postgres ;;

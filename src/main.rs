@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
+use keylane::cli::output::Pipe;
 use keylane::cli::{self, Cli};
 use mimalloc::MiMalloc;
 
@@ -14,16 +15,13 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    match cli::run(cli, &mut std::io::stdout().lock()).await {
+    let mut out = Pipe::new(std::io::stdout().lock());
+    let ended = cli::run(cli, &mut out).await;
+    match ended.and_then(|code| Ok(out.flush().map(|()| code)?)) {
         Ok(code) => code,
+        // A reader that has seen enough is no failure.
+        Err(_) if out.reader_left() => ExitCode::SUCCESS,
         Err(failure) => {
-            // A reader that has seen enough is no failure.
-            let closed = failure
-                .downcast_ref::<std::io::Error>()
-                .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe);
-            if closed {
-                return ExitCode::SUCCESS;
-            }
             drop(writeln!(std::io::stderr(), "keylane: {failure:#}"));
             ExitCode::FAILURE
         }

@@ -18,6 +18,7 @@ use crate::ingress::{self, Ingress};
 use crate::lifecycle::Lifecycle;
 use crate::postgres::catalogue::current::Catalogue;
 use crate::postgres::connect;
+use crate::rabbit::tls;
 use crate::reload::Reload;
 use crate::settings::Settings;
 use crate::telemetry::{metrics, upkeep};
@@ -38,6 +39,7 @@ type Checks = Box<dyn Fn() -> Vec<Check> + Send + Sync>;
 /// Runs until a signal, or until it cannot go on.
 pub async fn run(settings: Settings, roles: Roles, reload: Reload) -> anyhow::Result<ExitCode> {
     let drain_max = Duration::from_millis(settings.worker.drain_max_ms.get().into());
+    tls::check(&settings.amqp).context("read the certificates for the broker")?;
     let mut lifecycle = Lifecycle::new(drain_max).context("listen for signals")?;
     let page = metrics::install()?;
     let drain = lifecycle.drain();

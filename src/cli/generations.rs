@@ -108,7 +108,7 @@ async fn abandon(
 async fn open(settings: &Settings) -> Result<Connection, BrokerError> {
     let amqp = &settings.amqp;
     let answer_max = Duration::from_millis(amqp.timeout_ms.get().into());
-    Connection::open(&amqp.url, "keylane operator", answer_max).await
+    Connection::open(amqp, "keylane operator", answer_max).await
 }
 
 /// Whether something of it may still be on the broker.

@@ -29,6 +29,43 @@ pub trait Cells {
     fn cells(&self) -> Vec<String>;
 }
 
+/// Standard output, which somebody may stop reading: `keylane … | head -1`.
+///
+/// It remembers that. The error alone does not say whose pipe is broken: a connection may be one.
+pub struct Pipe<W> {
+    inner: W,
+    reader_left: bool,
+}
+
+impl<W: Write> Pipe<W> {
+    pub const fn new(inner: W) -> Self {
+        Self { inner, reader_left: false }
+    }
+
+    /// Whether nobody reads any more.
+    pub const fn reader_left(&self) -> bool {
+        self.reader_left
+    }
+
+    fn note<T>(&mut self, written: io::Result<T>) -> io::Result<T> {
+        let broken = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
+        self.reader_left |= written.as_ref().is_err_and(broken);
+        written
+    }
+}
+
+impl<W: Write> Write for Pipe<W> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(buf);
+        self.note(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let flushed = self.inner.flush();
+        self.note(flushed)
+    }
+}
+
 /// Prints a list.
 pub fn list<Row: Cells + Serialize>(
     out: &mut dyn Write,
@@ -118,6 +155,28 @@ mod tests {
         let table = printed(Output::Table, &rows);
         let lines: Vec<&str> = table.lines().map(str::trim).collect();
         assert_eq!(lines, ["NAME         N", "a\\u{1b}[31m  1", "long name    20"]);
+    }
+
+    #[test]
+    fn a_pipe_remembers_that_its_reader_left_and_no_other_trouble() {
+        struct Failing(io::ErrorKind);
+        impl Write for Failing {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(self.0.into())
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Err(self.0.into())
+            }
+        }
+        for (kind, left) in [(io::ErrorKind::BrokenPipe, true), (io::ErrorKind::Other, false)] {
+            let mut pipe = Pipe::new(Failing(kind));
+            json(&mut pipe, &1).unwrap_err();
+            assert_eq!(pipe.reader_left(), left);
+            let mut pipe = Pipe::new(Failing(kind));
+            pipe.flush().unwrap_err();
+            assert_eq!(pipe.reader_left(), left);
+        }
     }
 
     #[test]

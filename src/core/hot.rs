@@ -49,6 +49,17 @@ impl Hot {
         top.map(|((entity, key), writes)| (entity.clone(), key.clone(), writes)).collect()
     }
 
+    /// Which share of all writes each of the busiest `N` keys had, the busiest first; 0 for none.
+    pub fn shares<const N: usize>(&mut self, now: Duration) -> [f64; N] {
+        let top = self.top(N, now);
+        let all = self.before.all.saturating_add(self.current.all);
+        let mut shares = [0.0; N];
+        for (share, (_, _, writes)) in shares.iter_mut().zip(top) {
+            *share = ratio(writes, all);
+        }
+        shares
+    }
+
     fn rotate(&mut self, now: Duration) {
         let minute = now.as_secs() / WINDOW.as_secs();
         match minute.saturating_sub(self.minute) {
@@ -63,6 +74,12 @@ impl Hot {
     }
 }
 
+/// A key may be counted above the truth, but it has no more than everything.
+#[expect(clippy::cast_precision_loss, reason = "a share is not more exact than that")]
+fn ratio(part: u64, all: u64) -> f64 {
+    if all == 0 { 0.0 } else { part.min(all) as f64 / all as f64 }
+}
+
 /// Entity and key.
 type Name = (String, String);
 
@@ -71,6 +88,8 @@ struct Window {
     counts: HashMap<Name, u64>,
     /// The same, the smallest first.
     ranks: BTreeSet<(u64, Name)>,
+    /// Of all keys, also of those that have no counter any more.
+    all: u64,
 }
 
 impl Window {
@@ -93,6 +112,7 @@ impl Window {
             },
         };
         let count = before.saturating_add(writes);
+        self.all = self.all.saturating_add(writes);
         self.ranks.insert((count, name.clone()));
         self.counts.insert(name, count);
     }
@@ -149,6 +169,27 @@ mod tests {
         assert_eq!(top(&mut hot, 240), []);
         hot.count("e", "b", 1, Duration::from_mins(10));
         assert_eq!(top(&mut hot, 601), [("e".into(), 1)]);
+    }
+
+    #[test]
+    fn a_share_is_of_all_writes_and_is_forgotten_with_them() {
+        let mut hot = Hot::new(2);
+        let shares =
+            |hot: &mut Hot, seconds| format!("{:?}", hot.shares::<3>(Duration::from_secs(seconds)));
+        assert_eq!(shares(&mut hot, 0), "[0.0, 0.0, 0.0]");
+        hot.count("e", "a", 6, START);
+        hot.count("e", "b", 2, START);
+        assert_eq!(shares(&mut hot, 0), "[0.75, 0.25, 0.0]");
+        hot.count("f", "a", 8, Duration::from_mins(1));
+        assert_eq!(shares(&mut hot, 60), "[0.5, 0.375, 0.125]");
+        assert_eq!(shares(&mut hot, 120), "[1.0, 0.0, 0.0]");
+        assert_eq!(shares(&mut hot, 240), "[0.0, 0.0, 0.0]");
+        // The newcomer takes over a counter of 1: 2 of 3 writes are no more than all of them.
+        let mut hot = Hot::new(1);
+        for key in ["a", "b", "c"] {
+            hot.count("e", key, 1, START);
+        }
+        assert_eq!(shares(&mut hot, 0), "[1.0, 0.0, 0.0]");
     }
 
     #[test]

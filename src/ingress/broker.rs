@@ -107,7 +107,7 @@ impl Broker {
     ) -> anyhow::Result<()> {
         let amqp = &settings.amqp;
         let answer_max = Duration::from_millis(amqp.timeout_ms.get().into());
-        let connection = Connection::open(&amqp.url, "keylane ingress", answer_max).await;
+        let connection = Connection::open(amqp, "keylane ingress", answer_max).await;
         let connection = connection.context("connect to the broker")?;
         let options = Options {
             confirm_timeout: Duration::from_millis(settings.http.confirm_max_ms.get().into()),

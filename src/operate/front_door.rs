@@ -27,7 +27,7 @@ impl FrontDoor {
         let timeout = Duration::from_millis(settings.amqp.timeout_ms.get().into());
         let options =
             Options { confirm_timeout: timeout.saturating_mul(CONFIRM_TIMEOUTS), window_max };
-        let connection = Connection::open(&settings.amqp.url, name, timeout).await;
+        let connection = Connection::open(&settings.amqp, name, timeout).await;
         let connection = connection.context("connect to the broker")?;
         let opened = Publisher::open(connection, &options).await;
         let (publisher, confirms) = opened.context("open a channel")?;

@@ -114,7 +114,7 @@ impl<'a> Moving<'a> {
         }
         let wake = Wake::open(settings).await.context("nothing was changed")?;
         let timeout = Duration::from_millis(settings.amqp.timeout_ms.get().into());
-        let connection = Connection::open(&settings.amqp.url, "keylane move", timeout)
+        let connection = Connection::open(&settings.amqp, "keylane move", timeout)
             .await
             .context("connect to the broker")?;
         match Source::open(connection, queue).await {

@@ -7,15 +7,17 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use lapin::options::{BasicQosOptions, ConfirmSelectOptions};
+use lapin::tcp::RustlsConnector;
 use lapin::types::{LongString, ShortString};
-use lapin::uri::AMQPUri;
+use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{Channel, ConnectionProperties};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::error::BrokerError;
-use super::lenient;
+use super::{lenient, tls};
+use crate::settings::Amqp;
 
 /// Silence after which a peer is given up, unless the URL says otherwise.
 const HEARTBEAT_S: u16 = 10;
@@ -28,21 +30,24 @@ pub struct Connection {
 
 impl Connection {
     /// Connects under a name that the broker's tools show.
-    pub async fn open(
-        url: &SecretString,
-        name: &str,
-        answer_max: Duration,
-    ) -> Result<Self, BrokerError> {
-        let mut uri: AMQPUri = url
-            .expose_secret()
-            .parse()
-            .map_err(|text: String| BrokerError::Refused { text: format!("amqp.url: {text}") })?;
+    pub async fn open(amqp: &Amqp, name: &str, answer_max: Duration) -> Result<Self, BrokerError> {
+        let mut uri: AMQPUri =
+            amqp.url.expose_secret().parse().map_err(|text: String| BrokerError::Refused {
+                text: format!("amqp.url: {text}"),
+            })?;
         uri.query.heartbeat.get_or_insert(HEARTBEAT_S);
         let properties = ConnectionProperties::default()
             .with_client_property("connection_name".into(), LongString::from(name));
-        let connecting = lenient::connect(uri, properties);
-        let inner = within(answer_max, connecting).await?;
-        Ok(Self { inner, answer_max })
+        let tls = match uri.scheme {
+            AMQPScheme::AMQP => None,
+            AMQPScheme::AMQPS => Some(tls::connector(amqp)?),
+        };
+        let connecting = lenient::connect(uri.clone(), tls.clone(), properties);
+        match (within(answer_max, connecting).await, tls) {
+            (Ok(inner), _) => Ok(Self { inner, answer_max }),
+            (Err(error), None) => Err(error),
+            (Err(error), Some(tls)) => Err(Box::pin(why(error, amqp, &uri, &tls)).await),
+        }
     }
 
     /// A channel of its own: what goes wrong on it leaves the others alone.
@@ -102,6 +107,26 @@ impl Connection {
     }
 }
 
+/// Whether it is TLS that a connection failed for. Where that was not to be seen, only that the
+/// connection was gone, it is asked once more.
+async fn why(
+    error: BrokerError,
+    amqp: &Amqp,
+    uri: &AMQPUri,
+    connector: &RustlsConnector,
+) -> BrokerError {
+    let BrokerError::Away(failure) = &error else { return error };
+    if let Some(explained) = tls::explain(failure, amqp) {
+        return explained;
+    }
+    match timeout(REFUSAL_MAX, lenient::shake_hands(uri, connector)).await {
+        Ok(Err(refusal)) => tls::explain(&refusal, amqp).unwrap_or(error),
+        Ok(Ok(())) | Err(_) => error,
+    }
+}
+
+/// How long a broker may take to refuse a certificate.
+const REFUSAL_MAX: Duration = Duration::from_secs(2);
 /// How often the state is looked at besides the events.
 const WATCH_EVERY: Duration = Duration::from_millis(500);
 /// AMQP's reply code for a close in good order.

@@ -19,6 +19,12 @@ pub enum BrokerError {
         /// The broker's own words.
         text: String,
     },
+    /// Mend the files of `amqp.tls_*`, or what the other side trusts.
+    #[error("{text}")]
+    Certificate {
+        /// Which file, and what to do.
+        text: String,
+    },
     /// Declare it, or wait until somebody has (404).
     #[error("it is not on the broker: {text}")]
     Missing {
@@ -72,6 +78,7 @@ impl BrokerError {
         match self {
             Self::Away(_) | Self::Silent { .. } => true,
             Self::Refused { .. }
+            | Self::Certificate { .. }
             | Self::Missing { .. }
             | Self::Different { .. }
             | Self::Locked { .. }

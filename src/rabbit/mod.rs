@@ -13,4 +13,5 @@ pub mod publisher;
 pub mod replies;
 mod restored;
 pub mod source;
+pub mod tls;
 pub mod topology;

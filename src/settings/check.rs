@@ -114,6 +114,7 @@ fn amqp(amqp: &Amqp, complaints: &mut Complaints) {
     if !amqp.management_url.expose_secret().is_empty() {
         url("amqp.management_url", &amqp.management_url, &["http", "https"], complaints);
     }
+    amqp_tls(amqp, complaints);
     let prefix = &amqp.prefix;
     let fits = prefix.len() <= PREFIX_BYTES_MAX && word(prefix, "_-");
     complaints.unless(fits, "amqp.prefix", || {
@@ -128,6 +129,41 @@ fn amqp(amqp: &Amqp, complaints: &mut Complaints) {
         "amqp.reply_to_prefixes",
         || "an empty prefix would let senders write into every queue; leave it out".to_owned(),
     );
+}
+
+fn amqp_tls(amqp: &Amqp, complaints: &mut Complaints) {
+    let (cert, key) = (amqp.tls_cert_file.as_deref(), amqp.tls_key_file.as_deref());
+    let files = [
+        ("tls_ca_file", amqp.tls_ca_file.as_deref()),
+        ("tls_cert_file", cert),
+        ("tls_key_file", key),
+    ];
+    let plain = Url::parse(amqp.url.expose_secret()).is_ok_and(|url| url.scheme() == "amqp");
+    for (name, file) in files {
+        complaints.unless(file.is_none() || !plain, &format!("amqp.{name}"), || {
+            "amqp.url is amqp://, which has no TLS; make it amqps://, or leave this out".to_owned()
+        });
+        named_file("amqp", name, file, complaints);
+    }
+    both_files("amqp", cert, key, complaints);
+}
+
+/// A certificate is of no use without its key.
+fn both_files(section: &str, cert: Option<&str>, key: Option<&str>, complaints: &mut Complaints) {
+    let (cert, key) = (("tls_cert_file", cert), ("tls_key_file", key));
+    for ((name, file), (other, other_file)) in [(cert, key), (key, cert)] {
+        let right = file.is_some() || other_file.is_none();
+        complaints.unless(right, &format!("{section}.{name}"), || {
+            format!("must be given with {section}.{other}; without a certificate, leave both out")
+        });
+    }
+}
+
+fn named_file(section: &str, name: &str, file: Option<&str>, complaints: &mut Complaints) {
+    let right = file.is_none_or(|file| !file.is_empty());
+    complaints.unless(right, &format!("{section}.{name}"), || {
+        "must be the name of a file; without one, leave it out".to_owned()
+    });
 }
 
 fn database(database: &Database, complaints: &mut Complaints) {
@@ -241,20 +277,11 @@ fn http(http: &Http, complaints: &mut Complaints) {
             format!("is {value}, must be at most {max}")
         });
     }
-    let (cert, key) = (&http.tls_cert_file, &http.tls_key_file);
-    for (name, file, other, other_file) in
-        [("tls_cert_file", cert, "tls_key_file", key), ("tls_key_file", key, "tls_cert_file", cert)]
-    {
-        complaints.unless(file.is_some() || other_file.is_none(), &format!("http.{name}"), || {
-            format!("must be given with http.{other}; without TLS, leave both out")
-        });
-    }
-    for (name, file) in
-        [("tls_cert_file", cert), ("tls_key_file", key), ("tokens_file", &http.tokens_file)]
-    {
-        complaints.unless(file.as_deref() != Some(""), &format!("http.{name}"), || {
-            "must be the name of a file; without one, leave it out".to_owned()
-        });
+    let (cert, key) = (http.tls_cert_file.as_deref(), http.tls_key_file.as_deref());
+    both_files("http", cert, key, complaints);
+    let tokens = http.tokens_file.as_deref();
+    for (name, file) in [("tls_cert_file", cert), ("tls_key_file", key), ("tokens_file", tokens)] {
+        named_file("http", name, file, complaints);
     }
 }
 

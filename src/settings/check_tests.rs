@@ -27,6 +27,24 @@ fn every_wrong_setting_is_complained_about_by_its_path() {
         ("amqp.url = 'http://u:hunter2@mq'", &[("amqp.url", "not http://")]),
         ("amqp.url = 'amqp:///x'", &[("amqp.url", "no host")]),
         ("amqp.url = 'hunter2'", &[("amqp.url", "amqp:// or amqps://")]),
+        (
+            "amqp = { url = 'amqps://mq', tls_ca_file = 'a', tls_cert_file = 'c', \
+             tls_key_file = 'k' }",
+            &[],
+        ),
+        ("amqp = { url = 'amqps://mq', tls_ca_file = 'a' }", &[]),
+        ("amqp.tls_ca_file = 'a'", &[("amqp.tls_ca_file", "make it amqps://")]),
+        (
+            "amqp = { url = 'amqps://mq', tls_cert_file = 'c' }",
+            &[("amqp.tls_key_file", "with amqp.tls_cert_file")],
+        ),
+        (
+            "amqp = { url = 'amqps://mq', tls_key_file = '' }",
+            &[
+                ("amqp.tls_key_file", "leave it out"),
+                ("amqp.tls_cert_file", "with amqp.tls_key_file"),
+            ],
+        ),
         ("amqp.management_url = 'https://u:hunter2@mq:15671'", &[]),
         ("amqp.management_url = 'amqp://mq'", &[("amqp.management_url", "http:// or https://")]),
         ("database.url = 'postgresql://db/x'", &[]),

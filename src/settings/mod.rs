@@ -3,18 +3,20 @@
 //! Owns: the shape of the settings, their defaults, and how they are shown.
 //! Never: reads a file or the environment (that is [`load()`]), judges a value ([`check()`]).
 
+mod amqp;
 pub mod check;
 mod generations;
 pub mod load;
 mod park;
 
 use std::collections::BTreeMap;
-use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
+use std::num::{NonZeroU32, NonZeroUsize};
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
 use url::Url;
 
+pub use amqp::Amqp;
 pub use check::{Complaint, check};
 pub use generations::Generations;
 pub use load::{SettingsError, load};
@@ -44,28 +46,6 @@ pub struct Settings {
     pub telemetry: Telemetry,
     /// The user's tables, by the name that a write's `type` begins with.
     pub entities: BTreeMap<String, EntitySettings>,
-}
-
-/// The broker.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Amqp {
-    /// `amqp://user:password@host:port/vhost`; `amqps` for TLS.
-    #[serde(serialize_with = "hidden")]
-    pub url: SecretString,
-    /// Before every name on the broker.
-    pub prefix: String,
-    /// How many partitions the first generation has.
-    pub partitions: NonZeroU16,
-    /// Most deliveries of a partition that are unsettled at once.
-    pub prefetch: NonZeroU16,
-    /// `reply_to` is served only for `amq.rabbitmq.reply-to*` and names that begin so.
-    pub reply_to_prefixes: Vec<String>,
-    /// The management API, asked by `doctor` alone; empty: those checks are skipped.
-    #[serde(serialize_with = "hidden")]
-    pub management_url: SecretString,
-    /// Longest wait for the broker's answer, in milliseconds.
-    pub timeout_ms: NonZeroU32,
 }
 
 /// The database.
@@ -234,20 +214,6 @@ impl Settings {
     }
 }
 
-impl Default for Amqp {
-    fn default() -> Self {
-        Self {
-            url: SecretString::from("amqp://guest:guest@127.0.0.1:5672/%2f"),
-            prefix: "keylane".to_owned(),
-            partitions: u16(8),
-            prefetch: u16(2000),
-            reply_to_prefixes: vec!["replies.".to_owned()],
-            management_url: SecretString::from(""),
-            timeout_ms: u32(10_000),
-        }
-    }
-}
-
 impl Default for Database {
     fn default() -> Self {
         Self {
@@ -304,10 +270,6 @@ impl Default for Telemetry {
     fn default() -> Self {
         Self { log: "info,lapin=error".to_owned(), format: LogFormat::Auto }
     }
-}
-
-const fn u16(number: u16) -> NonZeroU16 {
-    NonZeroU16::new(number).expect("no default is zero")
 }
 
 const fn u32(number: u32) -> NonZeroU32 {

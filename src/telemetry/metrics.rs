@@ -45,6 +45,7 @@ pub const HELP: &[(&str, &str)] = &[
     ("keylane_fence_losses_total", "Claims that another worker superseded"),
     ("keylane_retries_total", "Batches tried again, by cause"),
     ("keylane_bisections_total", "Batches cut in two"),
+    ("keylane_hot_key_share", "Share of the worker's writes that its busiest keys have, by rank"),
     ("keylane_dead_letters_total", "Dead letters written, by reason"),
     (
         "keylane_dead_letters",
@@ -233,6 +234,13 @@ impl Metrics {
         for (partition, seconds) in ages {
             let name = partition.to_string();
             gauge!("keylane_oldest_unsettled_seconds", "partition" => name).set(*seconds);
+        }
+    }
+
+    /// Which share each of the busiest keys has, the busiest first. Keys are no labels.
+    pub fn hot(&self, shares: &[f64]) {
+        for (rank, share) in (1_u32..).zip(shares) {
+            gauge!("keylane_hot_key_share", "rank" => rank.to_string()).set(*share);
         }
     }
 

@@ -48,6 +48,7 @@ pub(super) async fn run(
         }
         let (held, ages) = process.board.ages();
         process.metrics.board(held, process.board.full(), &ages);
+        process.metrics.hot(&process.hot_shares());
         look_at_database(&process).await;
         if !process.board.database_missing()
             && let Err(error) = look_after_keys(&process).await

@@ -32,6 +32,9 @@ use super::turn::Shell;
 /// Keys that a worker tells of.
 const BUSIEST_SHOWN: usize = 20;
 
+/// Of these, how many the metrics tell the share of.
+const HOT_RANKS: usize = 5;
+
 /// One worker process.
 pub struct Process {
     pub settings: Settings,
@@ -73,6 +76,12 @@ impl Process {
         for name in items.iter().filter(|item| !item.is_letter()).filter_map(Item::identity) {
             hot.count(&name.entity, &name.key, 1, now);
         }
+    }
+
+    /// Which share of the last minutes' writes the busiest keys had.
+    pub fn hot_shares(&self) -> [f64; HOT_RANKS] {
+        let mut hot = self.hot.lock().unwrap_or_else(PoisonError::into_inner);
+        hot.shares(self.started.elapsed())
     }
 
     /// The busiest keys of the last minutes: entity, key and writes.

@@ -69,9 +69,9 @@ async fn serve(
     let amqp = &process.settings.amqp;
     let answer_max = Duration::from_millis(amqp.timeout_ms.get().into());
     let name = |role| format!("keylane {} {role}", process.worker);
-    let consuming = Connection::open(&amqp.url, &name("consume"), answer_max).await;
+    let consuming = Connection::open(amqp, &name("consume"), answer_max).await;
     let consuming = Arc::new(consuming.context("connect to the broker")?);
-    let publishing = Connection::open(&amqp.url, &name("publish"), answer_max).await;
+    let publishing = Connection::open(amqp, &name("publish"), answer_max).await;
     let publishing = publishing.context("connect to the broker")?;
     let exit = Exit::open(&publishing).await.context("open a channel for outcomes")?;
 

@@ -9,7 +9,7 @@ rendered, folder = Path(sys.argv[1]), Path(sys.argv[2])
 documents = [document for document in yaml.safe_load_all(rendered.read_text()) if document]
 (config, *_) = [d["data"]["keylane.toml"] for d in documents if d["kind"] == "ConfigMap" and "keylane.toml" in d["data"]]
 secrets = {
-    "amqp-url": "amqp://user:password@127.0.0.1/%2f",
+    "amqp-url": "amqps://user:password@127.0.0.1/%2f",
     "database-url": "postgres://user@127.0.0.1/shop",
     "management-url": "http://user:password@127.0.0.1:15672",
 }

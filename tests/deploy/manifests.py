@@ -97,6 +97,9 @@ def check(documents):
     templates = [document["spec"]["template"] for document in deployments + by_kind.get("Job", [])]
     for template in templates:
         check_pod(template["spec"], template["metadata"]["labels"])
+    for template in templates:
+        volumes = {volume["name"] for volume in template["spec"]["volumes"]}
+        assert ("broker" in volumes) == ("tls_cert_file" in settings["amqp"]), "the broker's client certificate is mounted where it is named"
     for deployment in deployments:
         check_deployment(deployment, settings)
         assert deployment["spec"]["selector"]["matchLabels"].keys() == SELECTOR, "a selector of name, instance and component"
@@ -119,6 +122,9 @@ def check(documents):
         if container["args"] != ["ingress"]:
             replicas = scaled[name]["spec"]["maxReplicaCount"] if name in scaled else deployment["spec"]["replicas"]
             assert replicas <= partitions, "no more workers than partitions"
+            if name in scaled:
+                triggers = {trigger["type"] for trigger in scaled[name]["spec"]["triggers"]}
+                assert triggers and triggers <= {"rabbitmq", "prometheus"}, "KEDA asks for queue depth, lag, or both"
         split += [v["value"].split(",") for v in container["env"] if v["name"] == "KEYLANE__WORKER__PARTITIONS"]
     if split:
         assert sorted(int(p) for part in split for p in part) == list(range(partitions)), "every partition in one shard"

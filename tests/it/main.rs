@@ -13,6 +13,7 @@
 )]
 
 mod batches;
+mod broker_tls;
 mod catalogue;
 mod changes;
 mod cluster;
@@ -33,12 +34,14 @@ mod operators;
 mod outages;
 mod parking;
 mod parts;
+mod pipes;
 mod publish;
 mod queues;
 mod reload;
 mod replay;
 mod replay_outages;
 mod resize;
+mod restored;
 mod ring;
 mod rolls;
 mod rolls_without;
@@ -48,5 +51,6 @@ mod start;
 mod stop;
 mod support;
 mod types;
+mod upgrade;
 mod waiting;
 mod workers;

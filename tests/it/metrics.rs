@@ -49,5 +49,13 @@ async fn the_page_names_every_metric_and_counts_what_happens() {
     for line in expected {
         assert!(page.lines().any(|found| found == line), "`{line}` is missing:\n{page}");
     }
+    wait::until(wait::SOON, "the one key has all writes", async || {
+        page = worker.get("/metrics").await.unwrap().1;
+        let shares = [(1, 1), (2, 0), (5, 0)];
+        shares.iter().all(|(rank, share)| {
+            page.contains(&format!("keylane_hot_key_share{{rank=\"{rank}\"}} {share}\n"))
+        })
+    })
+    .await;
     assert!(!page.contains("\"A\""), "a business key is no label");
 }

@@ -80,8 +80,8 @@ async fn without_turns_the_checker_finds_what_was_overtaken() {
     let numbered = Numbered::new(&scene);
     numbered.round().await;
     let process = process(&scene).await;
-    let url = &process.settings.amqp.url;
-    let connection = Connection::open(url, "without turns", ANSWER_MAX).await.unwrap();
+    let amqp = &process.settings.amqp;
+    let connection = Connection::open(amqp, "without turns", ANSWER_MAX).await.unwrap();
     let connection = Arc::new(connection);
     let topology = Topology::new(&connection, &scene.prefix);
     topology.declare_ring(2, PARTITIONS).await.unwrap();

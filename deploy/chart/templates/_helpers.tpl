@@ -60,11 +60,17 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{ dict "all" $list | toJson }}
 {{- end }}
 
+{{- /* The most workers that KEDA starts: one a partition, where nobody says fewer. */ -}}
+{{- define "keylane.maxReplicas" -}}
+{{- .Values.worker.keda.maxReplicas | default .Values.config.amqp.partitions -}}
+{{- end }}
+
 {{- /* What no schema can say, since it compares values. */ -}}
 {{- define "keylane.check" -}}
 {{- $partitions := int .Values.config.amqp.partitions -}}
 {{- $worker := .Values.worker -}}
-{{- $most := ternary (int $worker.keda.maxReplicas) (int $worker.replicas) $worker.keda.enabled -}}
+{{- $scaled := include "keylane.maxReplicas" . | int -}}
+{{- $most := ternary $scaled (int $worker.replicas) $worker.keda.enabled -}}
 {{- if and (ne .Values.mode "ingress") (gt $most $partitions) -}}
 {{- fail (printf "%d workers are more than config.amqp.partitions (%d): the rest would have nothing to do" $most $partitions) -}}
 {{- end -}}
@@ -77,7 +83,8 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- if $worker.keda.enabled -}}
 {{- if eq .Values.mode "ingress" -}}{{- fail "worker.keda scales workers, and mode ingress has none" -}}{{- end -}}
 {{- if gt (int $worker.shards) 1 -}}{{- fail "worker.keda and worker.shards exclude each other: a shard's partitions are fixed" -}}{{- end -}}
-{{- if gt (int $worker.keda.minReplicas) (int $worker.keda.maxReplicas) -}}{{- fail "worker.keda.minReplicas is more than maxReplicas" -}}{{- end -}}
+{{- if gt (int $worker.keda.minReplicas) $scaled -}}{{- fail "worker.keda.minReplicas is more than maxReplicas" -}}{{- end -}}
+{{- if and (eq (int $worker.keda.minReplicas) 0) (not $worker.keda.queue.enabled) -}}{{- fail "worker.keda.minReplicas 0 wants queue.enabled: without a worker nobody measures the lag" -}}{{- end -}}
 {{- if not (or $worker.keda.queue.enabled $worker.keda.lag.enabled) -}}{{- fail "worker.keda needs queue.enabled or lag.enabled" -}}{{- end -}}
 {{- if and $worker.keda.queue.enabled (not .Values.secrets.managementUrl) -}}{{- fail "worker.keda.queue asks the management API: set secrets.managementUrl" -}}{{- end -}}
 {{- if and $worker.keda.lag.enabled (not $worker.keda.lag.serverAddress) -}}{{- fail "worker.keda.lag asks Prometheus: set worker.keda.lag.serverAddress" -}}{{- end -}}
@@ -96,6 +103,10 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- $secrets := "/etc/keylane/secrets" -}}
 {{- $amqp := dict "url_file" (printf "%s/amqp-url" $secrets) -}}
 {{- if .Values.secrets.managementUrl -}}{{- $_ := set $amqp "management_url_file" (printf "%s/management-url" $secrets) -}}{{- end -}}
+{{- if .Values.tls.broker.clientSecret -}}
+{{- $_ := set $amqp "tls_cert_file" "/etc/keylane/broker/tls.crt" -}}
+{{- $_ := set $amqp "tls_key_file" "/etc/keylane/broker/tls.key" -}}
+{{- end -}}
 {{- $http := dict "listen" "0.0.0.0:8080" -}}
 {{- if ne .Values.mode "worker" -}}{{- $_ := set $http "tokens_file" (printf "%s/tokens.toml" $secrets) -}}{{- end -}}
 {{- if .Values.tls.serving.secret -}}

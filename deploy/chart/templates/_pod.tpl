@@ -61,6 +61,9 @@ securityContext:
 {{- if .ca.secret }}
 - {name: ca, mountPath: /etc/keylane/ca, readOnly: true}
 {{- end }}
+{{- if .broker.clientSecret }}
+- {name: broker, mountPath: /etc/keylane/broker, readOnly: true}
+{{- end }}
 {{- if .database.clientSecret }}
 - {name: database, mountPath: /etc/keylane/database, readOnly: true}
 {{- end }}
@@ -94,6 +97,10 @@ securityContext:
   secret:
     secretName: {{ .ca.secret }}
     items: [{key: {{ .ca.key }}, path: ca.crt}]
+{{- end }}
+{{- if .broker.clientSecret }}
+- name: broker
+  secret: {secretName: {{ .broker.clientSecret }}, defaultMode: 0440}
 {{- end }}
 {{- if .database.clientSecret }}
 - name: database

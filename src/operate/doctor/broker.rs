@@ -11,6 +11,7 @@ use crate::operate::chain;
 use crate::rabbit::connection::Connection;
 use crate::rabbit::error::BrokerError;
 use crate::rabbit::probe::{self, Address};
+use crate::rabbit::tls;
 use crate::settings::Amqp;
 
 /// Shown by the broker's tools.
@@ -31,15 +32,17 @@ pub async fn examine(
 ) -> Vec<Check> {
     const REACHABLE: &str = "broker.reachable";
     let answer_max = Duration::from_millis(amqp.timeout_ms.get().into());
+    let mut checks = vec![judge_tls(amqp, address.tls, tls::check(amqp))];
     let place = format!("{}:{}, virtual host {}", address.host, address.port, address.vhost);
-    let connection = match Connection::open(&amqp.url, CONNECTION_NAME, answer_max).await {
+    let connection = match Connection::open(amqp, CONNECTION_NAME, answer_max).await {
         Ok(connection) => connection,
         Err(error) => {
             let found = format!("{place}: {}", chain(&error));
-            return vec![Check::failure(REACHABLE, found, unreachable(&error))];
+            checks.push(Check::failure(REACHABLE, found, unreachable(&error)));
+            return checks;
         }
     };
-    let mut checks = vec![Check::ok(REACHABLE, format!("{place} as {}", address.user))];
+    checks.push(Check::ok(REACHABLE, format!("{place} as {}", address.user)));
     let said = probe::server_properties(address, answer_max).await;
     let said = said.and_then(|properties| properties.get("version").cloned());
     let version = said.or_else(|| findings.and_then(Findings::version));
@@ -56,8 +59,26 @@ const fn unreachable(error: &BrokerError) -> &'static str {
         BrokerError::Refused { .. } => {
             "mend user, password or virtual host in amqp.url (rabbitmqctl list_users, list_vhosts)"
         }
+        BrokerError::Certificate { .. } => {
+            "mend the certificates on the side that is named (docs/OPERATING.md, TLS)"
+        }
         _ => "start it, or mend amqp.url (`keylane settings` shows it)",
     }
+}
+
+/// By what both sides are to trust each other; whether they do is seen when they connect.
+fn judge_tls(amqp: &Amqp, used: bool, usable: Result<(), BrokerError>) -> Check {
+    const NAME: &str = "broker.tls";
+    if !used {
+        return Check::ok(NAME, "amqp.url is amqp://: nothing is encrypted on the way");
+    }
+    if let Err(error) = usable {
+        let remedy = "name files in PEM that this user may read; the key must be the certificate's";
+        return Check::failure(NAME, chain(&error), remedy);
+    }
+    let trusted = amqp.tls_ca_file.as_deref().unwrap_or("what this machine trusts");
+    let shown = amqp.tls_cert_file.as_deref().unwrap_or("none");
+    Check::ok(NAME, format!("the broker is trusted by {trusted}; our certificate: {shown}"))
 }
 
 /// Major and minor version.
@@ -112,7 +133,7 @@ fn judge_ring(version: Option<&str>, khepri: Option<bool>) -> Check {
 /// On a connection of its own: a broker without the plugin closes it.
 async fn ring_type(amqp: &Amqp, answer_max: Duration) -> Check {
     let name = format!("{}.doctor.{}", amqp.prefix, Uuid::new_v4().simple());
-    let made = match Connection::open(&amqp.url, CONNECTION_NAME, answer_max).await {
+    let made = match Connection::open(amqp, CONNECTION_NAME, answer_max).await {
         Ok(connection) => {
             let made = probe::make_ring(&connection, &name).await;
             connection.close().await;

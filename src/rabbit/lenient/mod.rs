@@ -14,8 +14,10 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
+use std::future::poll_fn;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use async_rs::traits::Reactor;
@@ -23,8 +25,8 @@ use async_rs::util::RuntimeParts;
 use async_rs::{Runtime, Tokio};
 use futures_io::{AsyncRead, AsyncWrite};
 use futures_util::Stream;
-use lapin::tcp::AMQPUriTcpExt;
-use lapin::uri::AMQPUri;
+use lapin::tcp::{AMQPUriTcpExt, RustlsConnector};
+use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{AsyncTcpStream, ConnectionProperties};
 
 use stream::Lenient;
@@ -33,19 +35,44 @@ use stream::Lenient;
 type Socket = AsyncTcpStream<<Tokio as Reactor>::TcpStream>;
 type Kit = RuntimeParts<Tokio, Sockets>;
 
-/// Connects as `lapin::Connection::connect_uri` does, but reads leniently.
+/// Connects as `lapin::Connection::connect_uri` does, but reads leniently, and by a TLS of our own.
 pub(super) async fn connect(
     uri: AMQPUri,
+    tls: Option<RustlsConnector>,
     properties: ConnectionProperties,
 ) -> lapin::Result<lapin::Connection> {
     let sockets = Runtime::tokio_current();
     let runtime = Runtime::new(RuntimeParts::new(Tokio::current(), Sockets(Tokio::current())));
     let connect = async move |uri: AMQPUri, _: Runtime<Kit>| {
         // TLS is done in here, beneath the filter, which must see AMQP in plain bytes.
-        let socket = uri.connect_async(&sockets).await?;
+        let socket = socket(&uri, tls.as_ref(), &sockets).await?;
         Ok(AsyncTcpStream::Plain(Lenient::new(socket, uri.query.frame_max)))
     };
     lapin::Connection::connector(uri, runtime, connect, properties).await
+}
+
+async fn socket(
+    uri: &AMQPUri,
+    tls: Option<&RustlsConnector>,
+    sockets: &Runtime<Tokio>,
+) -> io::Result<Socket> {
+    let bare = AMQPUri { scheme: AMQPScheme::AMQP, ..uri.clone() };
+    let socket = bare.connect_async(sockets).await?;
+    match tls {
+        None => Ok(socket),
+        Some(tls) => socket.into_rustls(tls, &uri.authority.host).await,
+    }
+}
+
+/// Opens TLS, says nothing, and waits for what the other side says to that; a broker that takes our
+/// certificate is silent too.
+///
+/// In TLS 1.3 a certificate is refused after our part of the handshake. Whoever writes right away
+/// may see no more of the refusal than a connection that is gone.
+pub(super) async fn shake_hands(uri: &AMQPUri, tls: &RustlsConnector) -> io::Result<()> {
+    let mut socket = socket(uri, Some(tls), &Runtime::tokio_current()).await?;
+    let mut byte = [0];
+    poll_fn(|cx| Pin::new(&mut socket).poll_read(cx, &mut byte)).await.map(drop)
 }
 
 /// Tokio's reactor, but for the type of its streams: the client library asks the runtime for it.

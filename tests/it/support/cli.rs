@@ -53,6 +53,16 @@ impl Cli {
         said(&blocking(move || command.output().unwrap()).await)
     }
 
+    /// The same with settings over those of the file, as [`super::Worker::spawn`] takes them.
+    pub(crate) async fn run_set(&self, args: &[&str], settings: &[(&str, &str)]) -> Said {
+        let mut command = self.command(args);
+        for (path, value) in settings {
+            let name = path.replace('.', "__").to_uppercase();
+            command.env(format!("KEYLANE__{name}"), value);
+        }
+        said(&blocking(move || command.output().unwrap()).await)
+    }
+
     /// Starts a command; what it says can be read when it has ended.
     pub(crate) fn start(&self, args: &[&str]) -> Running {
         let mut command = self.command(args);

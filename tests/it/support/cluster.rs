@@ -49,7 +49,7 @@ impl Cluster {
     /// The servers as whoever knows one node sees them.
     pub(crate) fn servers(&self, node: usize) -> Servers {
         let (database, admin) = (self.database.clone(), self.admin.clone());
-        Servers { amqp: self.url(node).to_owned(), database, admin }
+        Servers { amqp: self.url(node).to_owned(), amqps: String::new(), database, admin }
     }
 
     pub(crate) fn url(&self, node: usize) -> &str {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +27,8 @@ pub(crate) const TABLES: &str = "
         key text primary key, seq bigint not null, sent_at timestamptz not null, version bigint);
     create table history (
         id bigserial primary key, key text not null, seq bigint not null,
-        waited double precision not null, generation int, partition int);
+        waited double precision not null, generation int, partition int,
+        written_at timestamptz not null default clock_timestamp());
     create function remember() returns trigger language plpgsql as $$
     declare place record;
     begin
@@ -82,6 +84,14 @@ impl fmt::Display for Verdict {
              (max)"
         )
     }
+}
+
+/// The longest time in which a partition wrote nothing although something was published for it.
+#[derive(Debug)]
+pub(crate) struct Pause {
+    pub partition: i64,
+    pub writes: i64,
+    pub longest_ms: i64,
 }
 
 impl<'a> Numbered<'a> {
@@ -184,6 +194,28 @@ impl<'a> Numbered<'a> {
     fn sent(&self) -> i64 {
         let confirmed = self.confirmed.lock().unwrap();
         i64::try_from(confirmed.iter().sum::<u64>()).unwrap()
+    }
+
+    /// The pauses of each partition, in what was written from `since` on (by the database's clock).
+    ///
+    /// Between two rows that follow each other in a partition there was a pause from the first one
+    /// on, or from when the second one was published, if that was later.
+    pub(crate) async fn pauses(&self, since: &str) -> Vec<Pause> {
+        let asked = format!(
+            "select partition, count(*) as writes, (1000 * max(pause))::bigint as longest
+               from (select partition, written_at, extract(epoch from written_at - greatest(
+                         lag(written_at) over (partition by generation, partition order by id),
+                         written_at - make_interval(secs => waited))) as pause
+                       from history where generation > 0) h
+              where written_at > '{since}' group by partition order by partition"
+        );
+        let number = |line: &Value, name: &str| line[name].as_i64().unwrap();
+        let pause = |line: &Value| Pause {
+            partition: number(line, "partition"),
+            writes: number(line, "writes"),
+            longest_ms: number(line, "longest"),
+        };
+        self.scene.rows(&asked).await.iter().map(pause).collect()
     }
 
     /// Reads what arrived, and compares it with what was confirmed.

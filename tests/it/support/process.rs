@@ -39,11 +39,21 @@ impl Process {
 
     /// The same with another command.
     pub(crate) fn spawn_command(name: &str, config: &str, settings: &[(&str, &str)]) -> Self {
+        Self::spawn_program(env!("CARGO_BIN_EXE_keylane"), name, config, settings)
+    }
+
+    /// The same with another program, of an older version.
+    pub(crate) fn spawn_program(
+        program: &str,
+        name: &str,
+        config: &str,
+        settings: &[(&str, &str)],
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (file, log) = (dir.path().join(SETTINGS), dir.path().join("log"));
         fs::write(&file, config).unwrap();
         let port = free_port();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_keylane"));
+        let mut command = Command::new(program);
         command.arg("--config").arg(&file).arg(name);
         command.env("KEYLANE__HTTP__LISTEN", format!("127.0.0.1:{port}"));
         for (path, value) in settings {

@@ -191,7 +191,7 @@ async fn drop_database(admin: &str, name: &str) -> Result<(), sqlx::Error> {
     admin.close().await
 }
 
-async fn clear_broker(url: &str, prefix: &str) -> lapin::Result<()> {
+pub(crate) async fn clear_broker(url: &str, prefix: &str) -> lapin::Result<()> {
     let connection = lapin::Connection::connect(url, ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
     let rings = (1..=GENERATIONS_MAX).map(|generation| format!("{prefix}.ring.{generation}"));

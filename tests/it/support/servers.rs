@@ -6,10 +6,14 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
+use super::certificates::Certificates;
+
 /// Addresses of a broker and a database server.
 #[derive(Debug, Clone)]
 pub(crate) struct Servers {
     pub amqp: String,
+    /// The broker's port for TLS, for those who secured it.
+    pub amqps: String,
     /// As the role that workers use.
     pub database: String,
     /// As a role that may create databases.
@@ -24,7 +28,7 @@ impl Servers {
         };
         let database = read("DATABASE_URL");
         let admin = env::var("DATABASE_ADMIN_URL").unwrap_or_else(|_| database.clone());
-        Self { amqp: read("AMQP_URL"), database, admin }
+        Self { amqp: read("AMQP_URL"), amqps: String::new(), database, admin }
     }
 }
 
@@ -85,10 +89,19 @@ impl OwnServers {
         };
         let servers = Servers {
             amqp: read("AMQP_URL"),
+            amqps: read("AMQPS_URL"),
             database: read("DATABASE_URL"),
             admin: read("DATABASE_ADMIN_URL"),
         };
         Self { dir, servers }
+    }
+
+    /// Opens the broker's port for TLS, which wants a certificate of its clients.
+    pub(crate) async fn secure_rabbit(&self) -> Certificates {
+        let folder = self.dir.0.path().join("certificates");
+        let made = blocking(move || Certificates::make(folder)).await;
+        self.run("secure-rabbit").await;
+        made
     }
 
     /// `restart-`, `kill-` or `stop-` and `rabbit` or `postgres`; `block-rabbit` and `unblock-rabbit`,
