@@ -47,6 +47,7 @@ mod servers_lost;
 mod start;
 mod stop;
 mod support;
+mod traces;
 mod types;
 mod waiting;
 mod workers;
