@@ -19,8 +19,9 @@ pub struct TraceContext {
     pub traceparent: String,
     /// The caller's, to be sent on with it.
     pub tracestate: Option<String>,
-    /// Recorded until the last who holds it lets it go; disabled where nothing is recorded.
-    pub(super) span: Span,
+    /// Recorded from the request to the last that was done inside of it, once nobody holds it any
+    /// more; disabled where nothing is recorded.
+    pub span: Span,
 }
 
 impl TraceContext {

@@ -118,6 +118,41 @@ async fn a_write_is_followed_from_its_request_to_its_commit() {
 }
 
 #[tokio::test]
+async fn a_bulk_request_lasts_until_its_last_result_and_each_item_has_a_span_in_it() {
+    let (scene, collector) = (scene().await, Collector::new().await);
+    let process = run(&scene, &exports_to(&collector.url)).await;
+    let item = |number: usize| {
+        format!(
+            r#"{{"entity":"customer","change":"upsert","key":"k{number}","id":"{number}","body":{{}}}}"#
+        )
+    };
+    let items: Vec<String> = (0..200).map(item).collect();
+    let asked = request("POST", "/v1/writes").header("content-type", "application/x-ndjson");
+    let asked = asked.header("traceparent", PARENT).body(items.join("\n"));
+    Client::new(process.port).send(asked).await.was(200);
+
+    let accept = collector.span("a request", |span| span.kind == SERVER).await;
+    assert_eq!(accept.trace, TRACE);
+    let publishes = || {
+        let spans = collector.spans().into_iter().filter(|span| span.kind == PRODUCER);
+        spans.collect::<Vec<_>>()
+    };
+    wait::until_equal(wait::SOON, "a span an item", 200, async || publishes().len()).await;
+    assert!(publishes().iter().all(|span| span.parent == accept.id));
+    assert!(publishes().iter().all(|span| span.end <= accept.end), "the request ends last");
+    wait::until(wait::SOON, "each is linked to, up to 128 of a batch", async || {
+        let batches = collector.spans().into_iter().filter(|span| span.kind == CONSUMER);
+        let told = batches.map(|batch| {
+            let count: usize = batch.attribute("messaging.batch.message_count").parse().unwrap();
+            assert_eq!(batch.links.len(), count.min(128), "{batch:?}");
+            count
+        });
+        told.sum::<usize>() == 200
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_message_brings_its_trace_and_its_outcome_takes_it_along() {
     let (scene, collector) = (scene().await, Collector::new().await);
     let mut settings = exports_to(&collector.url);

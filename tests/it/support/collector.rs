@@ -28,6 +28,8 @@ pub(crate) struct Span {
     /// As in the protocol: 1 internal, 2 server, 3 client, 4 producer, 5 consumer.
     pub kind: i32,
     pub failed: bool,
+    /// In nanoseconds.
+    pub end: u64,
     pub state: String,
     /// Trace and span.
     pub links: Vec<(String, String)>,
@@ -49,6 +51,7 @@ impl Span {
             parent: hex(&span.parent_span_id),
             kind: span.kind,
             failed: span.status.is_some_and(|status| status.code == 2),
+            end: span.end_time_unix_nano,
             state: span.trace_state,
             links: span.links.iter().map(|it| (hex(&it.trace_id), hex(&it.span_id))).collect(),
             attributes: texts(span.attributes),
