@@ -124,7 +124,10 @@ async fn serve(
     roles: Roles,
     file: Option<PathBuf>,
 ) -> anyhow::Result<ExitCode> {
-    let filter = telemetry::start(&settings.telemetry).context("start logging")?;
+    let (filter, traces) = telemetry::start(&settings.telemetry).context("start telemetry")?;
     let reload = Reload::new(settings.clone(), file, filter).context("listen for SIGHUP")?;
-    service::run(settings, roles, reload).await
+    let ended = service::run(settings, roles, reload).await;
+    // Waits on this thread, for nothing else runs any more.
+    traces.stop();
+    ended
 }

@@ -29,4 +29,5 @@ pub mod pretty;
 pub mod rendezvous;
 pub mod roll;
 pub mod row;
+pub mod trace;
 pub mod write;

@@ -22,6 +22,7 @@ use tracing::{debug, error};
 
 use super::request_id::{self, RequestId};
 use super::trace_context::{TRACEPARENT, TraceContext};
+use crate::telemetry::traces;
 
 /// Set where the handler has not set it itself.
 const DEFAULTS: [(HeaderName, &str); 4] = [
@@ -42,22 +43,26 @@ pub fn with_answers(router: Router, tls: bool) -> Router {
 async fn answer(mut request: Request, next: Next, tls: bool) -> Response {
     let started = Instant::now();
     let request_id = RequestId::of(request.headers());
-    let trace = TraceContext::of(request.headers());
-    request.extensions_mut().insert(request_id.clone());
-    request.extensions_mut().insert(trace.clone());
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or("-", MatchedPath::as_str);
+    let trace = TraceContext::of(request.headers(), |caller| {
+        traces::accept(caller, method.as_str(), route)
+    });
+    request.extensions_mut().insert(request_id.clone());
+    request.extensions_mut().insert(trace.clone());
 
     // Nothing of a handler's is seen again after its panic but locks, and their users look past
     // the poison.
-    let ended = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+    let ended =
+        AssertUnwindSafe(traces::within(&trace.span, next.run(request))).catch_unwind().await;
     let mut response = ended.unwrap_or_else(|panic| {
         let (RequestId(request_id), trace_id) = (&request_id, trace.trace_id());
         error!(route, request_id, trace_id, "A handler panicked: {}", words(&*panic));
         broken(trace_id)
     });
 
+    traces::answered(&trace.span, response.status().as_u16());
     let headers = response.headers_mut();
     headers.insert(request_id::HEADER, request_id.value());
     headers.insert(TRACEPARENT, trace.value());
@@ -65,7 +70,7 @@ async fn answer(mut request: Request, next: Next, tls: bool) -> Response {
     debug!(
         %method, route, status = response.status().as_u16(),
         duration_ms = started.elapsed().as_millis(),
-        request_id = request_id.0, trace_id = trace.trace_id(),
+        request_id = request_id.0, trace_id = trace.trace_id(), span_id = trace.span_id(),
         "Answered"
     );
     response

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
 
 use crate::clock;
 use crate::core::message::Message;
@@ -17,6 +18,7 @@ use crate::core::outcome::{Outcome, Reason, Rejection};
 use crate::core::write::{Decoded, Identity, decode};
 use crate::rabbit::publisher::{Confirmed, PendingConfirm, Publisher, Slot};
 use crate::rabbit::replies::REPLY_TO;
+use crate::telemetry::traces;
 use crate::wire::OutcomeBody;
 
 use super::Ingress;
@@ -27,6 +29,8 @@ use super::waiters::Word;
 const ASK_AFTER: Duration = Duration::from_secs(1);
 /// The same, once the connection is gone on which the answer would have come.
 const ASK_AFTER_LOSS: Duration = Duration::from_millis(100);
+/// What the span of a publishing says that the broker did not confirm.
+const NOT_ACCEPTED: &str = "not_accepted";
 
 /// Why a write was not accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +68,8 @@ pub struct Unconfirmed {
     place: Option<super::waiters::Place>,
     confirm: PendingConfirm,
     lost: CancellationToken,
+    /// Of its publishing.
+    span: Span,
 }
 
 impl Ingress {
@@ -149,9 +155,14 @@ impl Ingress {
             message.properties.correlation_id = Some(place.number.to_string());
         }
         stamp(&mut message);
+        let span = traces::publish(&self.exchange, &mut message.properties);
         match slot.publish_as_it_is(&self.exchange, message) {
-            Ok(confirm) => Ok(Unconfirmed { identity, place, confirm, lost: line.lost.clone() }),
+            Ok(confirm) => {
+                let lost = line.lost.clone();
+                Ok(Unconfirmed { identity, place, confirm, lost, span })
+            }
             Err(error) => {
+                traces::failed(&span, NOT_ACCEPTED);
                 if let Some(place) = &place {
                     self.waiters.forget(place.number);
                 }
@@ -163,7 +174,7 @@ impl Ingress {
     /// Waits for the broker's word on it: no longer under an alarm, which stops the publisher's own
     /// patience. What is not confirmed then may be accepted later all the same.
     pub async fn confirmed(&self, unconfirmed: Unconfirmed) -> Result<UnderWay, Refusal> {
-        let Unconfirmed { identity, place, confirm, lost } = unconfirmed;
+        let Unconfirmed { identity, place, confirm, lost, span } = unconfirmed;
         let within = self.confirm_max();
         let word = timeout(within, confirm.wait()).await;
         let why = match word.unwrap_or(Confirmed::Silent { within }) {
@@ -179,6 +190,7 @@ impl Ingress {
             Confirmed::Silent { within } => not_confirmed(within),
             Confirmed::Lost(error) => error.to_string(),
         };
+        traces::failed(&span, NOT_ACCEPTED);
         if let Some(place) = &place {
             self.waiters.forget(place.number);
         }

@@ -4,10 +4,11 @@
 //! tables are the truth); so they are not confirmed, and nobody waits for them.
 
 use lapin::options::BasicPublishOptions;
-use lapin::types::ShortString;
+use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel};
 
 use crate::core::message::LOOK;
+use crate::core::trace::{TRACEPARENT, TRACESTATE, Trace};
 
 use super::connection::{Connection, short};
 use super::error::BrokerError;
@@ -15,8 +16,13 @@ use super::error::BrokerError;
 /// A message on its way out.
 #[derive(Debug)]
 pub enum Leaving {
-    /// An outcome for `reply_to`.
-    Outcome { reply_to: String, correlation_id: Option<String>, body: Vec<u8> },
+    /// An outcome for `reply_to`, in the trace of its write.
+    Outcome {
+        reply_to: String,
+        correlation_id: Option<String>,
+        trace: Option<Trace>,
+        body: Vec<u8>,
+    },
     /// "Look at this key", for whoever has it.
     Look { exchange: String, key: String },
 }
@@ -35,11 +41,15 @@ impl Exit {
     /// Sends one; a name that does not exist swallows it.
     pub async fn send(&self, leaving: Leaving) -> Result<(), BrokerError> {
         let (exchange, routing_key, properties, body) = match leaving {
-            Leaving::Outcome { reply_to, correlation_id, body } => {
+            Leaving::Outcome { reply_to, correlation_id, trace, body } => {
                 let properties =
                     BasicProperties::default().with_content_type("application/json".into());
                 let properties = match correlation_id {
                     Some(id) => properties.with_correlation_id(short("correlation_id", &id)?),
+                    None => properties,
+                };
+                let properties = match trace {
+                    Some(trace) => properties.with_headers(headers(trace)),
                     None => properties,
                 };
                 (ShortString::default(), short("reply_to", &reply_to)?, properties, body)
@@ -56,4 +66,14 @@ impl Exit {
         sending.await?.await?;
         Ok(())
     }
+}
+
+fn headers(trace: Trace) -> FieldTable {
+    let mut headers = FieldTable::default();
+    let text = |text: String| AMQPValue::LongString(text.into());
+    headers.insert(TRACEPARENT.into(), text(trace.traceparent()));
+    if let Some(state) = trace.state {
+        headers.insert(TRACESTATE.into(), text(state));
+    }
+    headers
 }

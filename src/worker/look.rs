@@ -11,6 +11,7 @@ use crate::core::batch::{Item, Source};
 use crate::core::failure::{Failure, Verdict};
 use crate::deliveries::Deliveries;
 use crate::store::{Look, Opening, Store};
+use crate::telemetry::traces;
 
 use super::patience::PATIENCE_MAX;
 use super::turn::{Attempts, Ended, Lane, Shell};
@@ -146,7 +147,8 @@ impl<S: Store, H: Shell> Lane<'_, S, H> {
             self.store.roll_back().await;
             return Err(failed(failure));
         }
-        let plan = self.decide(&items).await.map_err(failed)?;
+        let span = traces::replay(self.partition, &items);
+        let plan = traces::within(&span, self.decide(&items)).await.map_err(failed)?;
         self.shell.settled(self.partition, &items, &plan, started.elapsed());
         Ok(looked)
     }

@@ -2,6 +2,7 @@
 
 use crate::core::batch::Item;
 use crate::core::plan::Settled;
+use crate::core::trace::Trace;
 use crate::rabbit::outcomes::Leaving;
 use crate::settings::Amqp;
 use crate::wire::OutcomeBody;
@@ -19,6 +20,7 @@ pub fn reply(item: &Item, settled: &Settled, amqp: &Amqp) -> Option<Leaving> {
     served.then(|| Leaving::Outcome {
         reply_to: reply_to.clone(),
         correlation_id: properties.correlation_id.clone(),
+        trace: Trace::of(properties),
         body: outcome(item, settled),
     })
 }

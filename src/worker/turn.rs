@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{Instrument, info};
 use uuid::Uuid;
 
 use crate::core::batch::{BatchLimits, Item, Source};
@@ -22,6 +22,7 @@ use crate::core::partition::PartitionId;
 use crate::core::plan::{CommitPlan, plan};
 use crate::deliveries::{Deliveries, Gone};
 use crate::store::{Opening, Store};
+use crate::telemetry::traces;
 
 use super::patience::PATIENCE_MAX;
 use super::status::Doing;
@@ -146,7 +147,9 @@ impl<'a, S: Store, H: Shell> Lane<'a, S, H> {
             let turn = match first {
                 Ok(Some(first)) => {
                     let Batch { items, newest, marker } = self.collect(deliveries, first);
-                    match (self.finish(deliveries, items, newest).await, marker) {
+                    let span = traces::batch(self.partition, &items);
+                    let finished = self.finish(deliveries, items, newest);
+                    match (traces::within(&span, finished).await, marker) {
                         (Ok(()), Some(marker)) => self.stand_before(deliveries, &marker).await,
                         (finished, _) => finished,
                     }
@@ -286,7 +289,8 @@ impl<'a, S: Store, H: Shell> Lane<'a, S, H> {
             Err(failure) => return Ok(Err(failure)),
         };
         if let Some(tag) = last_tag(items) {
-            deliveries.settle_through(tag).await?;
+            let settling = deliveries.settle_through(tag);
+            settling.instrument(traces::settle(self.partition)).await?;
         }
         self.shell.settled(self.partition, items, &plan, started.elapsed());
         Ok(Ok(()))
@@ -296,7 +300,7 @@ impl<'a, S: Store, H: Shell> Lane<'a, S, H> {
     async fn commit(&mut self, items: &mut [Item]) -> Result<CommitPlan, Failure> {
         self.refresh(items).await?;
         let opening = Opening { patient: self.patient, look: None };
-        let opened = self.store.open(self.partition, &opening).await?;
+        let opened = traces::step("open", self.store.open(self.partition, &opening)).await?;
         self.locked = opened.locked;
         self.look_at = opened.due.map(|due| Instant::now() + due);
         let decided = self.decide(items).await;
@@ -309,7 +313,7 @@ impl<'a, S: Store, H: Shell> Lane<'a, S, H> {
     /// The whole promise in three lines: what is known and locked, what is decided, what is stored;
     /// all in the transaction that is open. Only then is anything settled.
     pub(super) async fn decide(&mut self, items: &[Item]) -> Result<CommitPlan, Failure> {
-        let loaded = self.store.load(items).await?;
+        let loaded = traces::step("load", self.store.load(items)).await?;
         let plan = match plan(items, loaded, self.shell.park_limits()) {
             Ok(plan) => plan,
             Err(failure) => {
@@ -317,7 +321,7 @@ impl<'a, S: Store, H: Shell> Lane<'a, S, H> {
                 return Err(failure);
             }
         };
-        self.store.commit(self.partition, items, &plan).await?;
+        traces::step("commit", self.store.commit(self.partition, items, &plan)).await?;
         if let Some(pause) = first_pause(&plan) {
             let at = Instant::now() + pause;
             self.look_at = Some(self.look_at.map_or(at, |look_at| look_at.min(at)));

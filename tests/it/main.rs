@@ -50,6 +50,7 @@ mod servers_lost;
 mod start;
 mod stop;
 mod support;
+mod traces;
 mod types;
 mod upgrade;
 mod waiting;

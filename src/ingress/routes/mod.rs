@@ -129,7 +129,7 @@ async fn answer(
 
 /// Lets the trace of a request go on with its message.
 fn carry_on(trace: Option<&TraceContext>, properties: &mut Properties) {
-    let Some(TraceContext { traceparent, tracestate }) = trace.cloned() else { return };
+    let Some(TraceContext { traceparent, tracestate, .. }) = trace.cloned() else { return };
     let headers = &mut properties.headers;
     headers.insert("traceparent".to_owned(), traceparent.into());
     headers.extend(tracestate.map(|state| ("tracestate".to_owned(), state.into())));

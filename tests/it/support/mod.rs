@@ -4,6 +4,7 @@ pub(crate) mod certificates;
 pub(crate) mod cli;
 pub(crate) mod client;
 pub(crate) mod cluster;
+pub(crate) mod collector;
 mod database;
 pub(crate) mod entities;
 pub(crate) mod http;
@@ -20,6 +21,7 @@ pub(crate) mod wait;
 
 pub(crate) use cli::Cli;
 pub(crate) use client::{Answer, Client, Request, request};
+pub(crate) use collector::Collector;
 pub(crate) use database::database;
 pub(crate) use operator::Operator;
 pub(crate) use process::{Process, Worker};

@@ -32,7 +32,8 @@ pub(crate) struct Process {
 pub(crate) type Worker = Process;
 
 impl Process {
-    /// Starts a worker; does not wait for anything. `settings` are `section.field` and value.
+    /// Starts a worker; does not wait for anything. `settings` are `section.field` and value;
+    /// those of OpenTelemetry have its own names.
     pub(crate) fn spawn(config: &str, settings: &[(&str, &str)]) -> Self {
         Self::spawn_command("worker", config, settings)
     }
@@ -57,6 +58,10 @@ impl Process {
         command.arg("--config").arg(&file).arg(name);
         command.env("KEYLANE__HTTP__LISTEN", format!("127.0.0.1:{port}"));
         for (path, value) in settings {
+            if path.starts_with("OTEL_") {
+                command.env(path, value);
+                continue;
+            }
             let name = path.replace('.', "__").to_uppercase();
             command.env(format!("KEYLANE__{name}"), value);
         }

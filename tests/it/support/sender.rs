@@ -158,6 +158,17 @@ impl Sender {
         serde_json::from_slice(&delivery.data).unwrap()
     }
 
+    /// Publishes one write and waits for its outcome's headers.
+    pub(crate) async fn outcome_headers(&mut self, write: Write) -> FieldTable {
+        let properties = write.properties().with_reply_to(DIRECT_REPLY_TO.into());
+        let properties = properties.with_correlation_id(self.calls.to_string().into());
+        self.calls += 1;
+        self.publish(&write, properties).await.unwrap().await.unwrap();
+        let next = timeout(OUTCOME_MAX, self.outcomes.next()).await;
+        let delivery = next.expect("an outcome comes in time").unwrap().unwrap();
+        delivery.properties.headers().clone().unwrap_or_default()
+    }
+
     async fn publish(
         &self,
         write: &Write,

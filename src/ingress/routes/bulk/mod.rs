@@ -21,6 +21,7 @@ use futures_util::StreamExt;
 use futures_util::stream::{FuturesOrdered, Stream};
 use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
+use tracing::{Instrument, Span};
 use utoipa::ToSchema;
 
 use crate::core::outcome::Rejection;
@@ -128,7 +129,8 @@ fn framed(run: Run, form: Form) -> impl Stream<Item = Result<Bytes, std::convert
     futures_util::stream::unfold(state, move |state| async move {
         let (mut run, count) = state?;
         let mut text = Vec::new();
-        if let Some(result) = run.next().await {
+        let span = run.trace.as_ref().map_or_else(Span::none, |trace| trace.span.clone());
+        if let Some(result) = run.next().instrument(span).await {
             text.extend_from_slice(form.before(count));
             serde_json::to_writer(&mut text, &result).unwrap_or_default();
             text.extend_from_slice(form.after());
