@@ -5,13 +5,14 @@
 #   cluster.sh leader QUEUE DIR          the node that leads a queue of the virtual host /
 #   cluster.sh status DIR                who sees whom
 # hang is SIGSTOP, wake its end; cut takes a node away from the two others while clients still reach it, heal its end.
+# KEYLANE_BROKER=3 or 4 (see servers.sh), settled at the first start; a 4 has Khepri unless KEYLANE_KHEPRI=0.
 # KEYLANE_PARTITION_HANDLING=pause_minority (unless said otherwise), autoheal or ignore, settled at every start of a node.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$here/lib.sh"
 
 usage() {
-  sed -n '3,8s/^# *//p' "${BASH_SOURCE[0]}" >&2
+  sed -n '3,9s/^# *//p' "${BASH_SOURCE[0]}" >&2
   exit 2
 }
 
@@ -32,9 +33,11 @@ settle() {
   mkdir -p "$dir"
   if ! load; then
     # The servers' user must reach its data.
+    broker=${KEYLANE_BROKER:-3}
+    [[ $broker == [34] ]] || die "KEYLANE_BROKER is 3 or 4, not $broker"
     home=$(mktemp -d /var/tmp/keylane.XXXXXX) base=keylane-$RANDOM$RANDOM first_port=$(free_ports 10)
     chmod 711 "$home"
-    printf '%s=%q\n' home "$home" base "$base" first_port "$first_port" >"$dir/cluster.new"
+    printf '%s=%q\n' home "$home" broker "$broker" base "$base" first_port "$first_port" >"$dir/cluster.new"
     mv "$dir/cluster.new" "$dir/cluster"
     load
   fi
@@ -49,8 +52,13 @@ pid_of() { pid_in "$home/$1/pid" "$(node_mark "$1")"; }
 # Sets in_node: what stands before a command of the broker's. It gets the node's settings and nothing of the caller's.
 enter() {
   local at=$home/$1
+  in_node=("${as_rabbitmq[@]}")
+  if [[ $broker == 4 ]]; then
+    at=/srv
+    in_node=("$here/rabbitmq4.sh" enter "$home/$1")
+  fi
   # RUNNING_UNDER_SYSTEMD: the start script becomes the server instead of waiting before it, so one pid is enough.
-  in_node=("${as_rabbitmq[@]}" env -i PATH=/usr/lib/rabbitmq/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME="$at" LANG=C.UTF-8
+  in_node+=(env -i PATH=/usr/lib/rabbitmq/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME="$at" LANG=C.UTF-8
     RUNNING_UNDER_SYSTEMD=true "$(node_mark "$1")" RABBITMQ_DIST_PORT=$((first_port + 5 + $1))
     ERL_EPMD_PORT="$epmd_port" ERL_EPMD_ADDRESS=127.0.0.1
     RABBITMQ_MNESIA_BASE="$at/data" RABBITMQ_LOG_BASE="$at/log" RABBITMQ_PID_FILE="$at/node.pid"
@@ -111,6 +119,7 @@ together() {
 start() {
   local lock node
   "$here/servers.sh" start-postgres "$dir/database"
+  [[ ${KEYLANE_BROKER:-3} == 3 ]] || "$here/rabbitmq4.sh" install
   # One start at a time on this machine: ports are free until somebody listens.
   exec {lock}</tmp
   flock "$lock"
@@ -126,6 +135,11 @@ start() {
     for node in "${nodes[@]}"; do await_ready "$node"; done
   } {lock}<&-
   wait_until 60 together 1 || die "the nodes do not find each other: $(ask 1 'rabbit_nodes:all_running().' 2>&1)"
+  if [[ $broker == 4 && ${KEYLANE_KHEPRI:-1} == 1 ]]; then
+    local in_node
+    enter 1
+    "${in_node[@]}" rabbitmqctl -q enable_feature_flag --opt-in khepri_db >&2 || die "the feature flag khepri_db cannot be enabled"
+  fi
 }
 
 end_node() {

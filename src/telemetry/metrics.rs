@@ -71,6 +71,7 @@ pub const HELP: &[(&str, &str)] = &[
     ("keylane_http_outcomes_awaited", "Published writes whose outcome somebody waits for"),
     ("keylane_connected", "Whether the broker is connected"),
     ("keylane_rolls_total", "Handovers from one source of writes to the next, by cause"),
+    ("keylane_late_writes_total", "Writes put into held because their queue's turn was over"),
     ("keylane_generation", "The newest generation that has a turn"),
     ("keylane_generations_open", "Turns that are not closed; more than 1: a roll is going on"),
 ];

@@ -16,12 +16,18 @@ impl Rolls {
         for cause in Cause::ALL {
             counter!("keylane_rolls_total", "cause" => cause.label()).increment(0);
         }
+        counter!("keylane_late_writes_total").increment(0);
         Self { generation: gauge!("keylane_generation"), open: gauge!("keylane_generations_open") }
     }
 
     /// A handover is done.
     pub fn rolled(&self, cause: Cause) {
         counter!("keylane_rolls_total", "cause" => cause.label()).increment(1);
+    }
+
+    /// A write came after the turn of its queue, and is applied late.
+    pub fn late(&self) {
+        counter!("keylane_late_writes_total").increment(1);
     }
 
     /// The newest generation, and how many turns are not closed.

@@ -148,6 +148,7 @@ impl Shell for Process {
     }
 
     fn held(&self, partition: PartitionId) {
+        self.rolls.late();
         warn!(
             %partition,
             "A write came after the turn of its queue, without a copy elsewhere: it gets one in \

@@ -126,7 +126,7 @@ async fn of_a_ring_that_the_broker_never_knew_a_person_decides() {
 #[tokio::test]
 async fn a_write_that_comes_after_the_turn_of_its_queue_is_applied_late() {
     let scene = Scene::new(entities::ITEMS, entities::ITEM).await;
-    let _worker = scene.worker_with(&[("generations.copies_max_s", "1")]).await;
+    let worker = scene.worker_with(&[("generations.copies_max_s", "1")]).await;
     send(&scene, 0).await;
     applied(&scene, 50).await;
     Cli::new(&scene).run(&["resize", "--partitions", "3", "--yes"]).await.ended(0);
@@ -148,4 +148,6 @@ async fn a_write_that_comes_after_the_turn_of_its_queue_is_applied_late() {
         publishing.await.unwrap().await.unwrap();
     }
     applied(&scene, 53).await;
+    let page = worker.get("/metrics").await.unwrap().1;
+    assert!(page.contains("\nkeylane_late_writes_total 3\n"), "{page}");
 }

@@ -176,7 +176,8 @@ fn a_sender_may_give_up() {
 ///
 /// A roller that sleeps through somebody else's whole roll binds a ring that never gets a turn;
 /// until it is tidied away, a person unbinds the ring that has the turn. Then nothing falls through
-/// to held, and what is accepted is in a queue that nobody may apply.
+/// to held, and what is accepted is in a queue that nobody may apply. (The worker puts it into held
+/// after a while, and it is applied late: too late for its order, so not in this model.)
 #[test]
 fn a_ring_that_came_too_late_hides_that_the_right_one_is_unbound() {
     let budget = Budget { rolls: 3, persons: 1, ..NOTHING };
