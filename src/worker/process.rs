@@ -147,13 +147,17 @@ impl Shell for Process {
         Duration::from_secs(self.settings.generations.copies_max_s.get().into())
     }
 
-    fn held(&self, partition: PartitionId) {
+    fn held(&self, partition: PartitionId, nth: u64) {
         self.rolls.late();
-        warn!(
-            %partition,
-            "A write came after the turn of its queue, without a copy elsewhere: it gets one in \
-             held; later writes of its key may have been applied before it"
-        );
+        // Thousands may come at once: the log says how it goes on, the metric how many there are.
+        if nth.is_power_of_two() {
+            warn!(
+                %partition,
+                nth,
+                "A write came after the turn of its queue, without a copy elsewhere: it gets one \
+                 in held; later writes of its key may have been applied before it"
+            );
+        }
     }
 
     fn took(&self, partition: PartitionId, deliveries: usize) {

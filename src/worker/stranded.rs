@@ -12,6 +12,12 @@ use crate::store::Store;
 
 use super::turn::{Ended, Lane, Shell, last_tag};
 
+/// What a lane did about them since it claimed its partition.
+pub(super) struct Stranded {
+    since: Instant,
+    held: u64,
+}
+
 impl<S: Store, H: Shell> Lane<'_, S, H> {
     /// Puts it into held and settles it, if its copy was waited for long enough; whether it is done.
     ///
@@ -21,17 +27,19 @@ impl<S: Store, H: Shell> Lane<'_, S, H> {
         deliveries: &impl Deliveries,
         items: &[Item],
     ) -> Result<bool, Ended> {
-        let since = *self.stranded_since.get_or_insert_with(Instant::now);
+        let new = || Stranded { since: Instant::now(), held: 0 };
+        let stranded = self.stranded.get_or_insert_with(new);
         let [item] = items else { return Ok(false) };
-        let Some(tag) = last_tag(items).filter(|_| since.elapsed() >= self.shell.copies_max())
-        else {
+        let waited = stranded.since.elapsed();
+        let Some(tag) = last_tag(items).filter(|_| waited >= self.shell.copies_max()) else {
             return Ok(false);
         };
         if !deliveries.hold(&item.message).await? {
             return Ok(false);
         }
         deliveries.settle_through(tag).await?;
-        self.shell.held(self.partition);
+        stranded.held += 1;
+        self.shell.held(self.partition, stranded.held);
         Ok(true)
     }
 }

@@ -26,6 +26,7 @@ use crate::telemetry::traces;
 
 use super::patience::PATIENCE_MAX;
 use super::status::Doing;
+use super::stranded::Stranded;
 
 /// Quiet time after which a partition gives its database connection back.
 const IDLE_MAX: Duration = Duration::from_secs(30);
@@ -43,8 +44,8 @@ pub trait Shell: Send + Sync {
     fn took(&self, partition: PartitionId, deliveries: usize);
     /// A batch is committed and settled.
     fn settled(&self, partition: PartitionId, items: &[Item], plan: &CommitPlan, took: Duration);
-    /// A write was put into held, where it gets a turn.
-    fn held(&self, partition: PartitionId);
+    /// A write was put into held, where it gets a turn; the `nth` of this claim.
+    fn held(&self, partition: PartitionId, nth: u64);
     /// Nothing is in hand.
     fn rests(&self, partition: PartitionId);
     /// Something went wrong and this is done about it.
@@ -92,8 +93,8 @@ pub struct Lane<'a, S, H> {
     pub(super) locked: bool,
     /// Rows that somebody holds are waited for: only as long as nobody is known to hold one.
     patient: bool,
-    /// A write that nobody has applied was here after the turn, since then.
-    pub(super) stranded_since: Option<Instant>,
+    /// Writes that nobody has applied were here after the turn.
+    pub(super) stranded: Option<Stranded>,
 }
 
 /// Deliveries that are committed together, and the marker behind them.
@@ -130,7 +131,7 @@ impl<'a, S: Store, H: Shell> Lane<'a, S, H> {
             batch_took: Duration::ZERO,
             locked: false,
             patient: true,
-            stranded_since: None,
+            stranded: None,
         }
     }
 

@@ -134,7 +134,7 @@ impl Shell for Worker {
         COPIES_MAX
     }
 
-    fn held(&self, _partition: PartitionId) {}
+    fn held(&self, _: PartitionId, _: u64) {}
 
     fn rests(&self, _partition: PartitionId) {}
 
