@@ -27,9 +27,10 @@ test-rolls: ## ten restarts of the broker under load, on RabbitMQ 3, and on 4 wi
 	@KEYLANE_ROLLS=10 KEYLANE_BROKER=4 scripts/test.sh --no-capture -E 'test(rolls::)'
 	@KEYLANE_ROLLS=10 KEYLANE_BROKER=4 KEYLANE_KHEPRI=0 scripts/test.sh --no-capture -E 'test(rolls::)'
 
-test-cluster: ## what three brokers together do to the promise when one of them fails
+test-cluster: ## what three brokers together do to the promise when one of them fails, RabbitMQ 3 and 4
 	@scripts/install.sh test
 	@scripts/test.sh --ignore-default-filter --no-capture -E 'test(/^cluster::/)'
+	@KEYLANE_BROKER=4 scripts/test.sh --ignore-default-filter --no-capture -E 'test(/^cluster::/)'
 
 check: ## formatting, lints, documentation and scripts, without servers
 	cargo fmt --check
