@@ -103,7 +103,7 @@ Ready. Health, metrics, API: http://$http/readyz http://$http/metrics http://$ht
   source ${state#"$project"/}/env
   echo '{"entity":"customer","change":"increment","key":"CUST-4892","id":"try-1","body":{"balance":5}}' | keylane publish -
   keylane key show customer CUST-4892
-  curl -X PATCH -H 'Idempotency-Key: "try-2"' -d '{"name":"Ada"}' http://$http/v1/customer/CUST-4892
+  curl -X PATCH -H 'Idempotency-Key: "try-2"' -H 'Content-Type: application/json' -d '{"name":"Ada"}' http://$http/v1/customer/CUST-4892
   KEYLANE_URL=http://$http python3 examples/http/shop.py CUST-1
   keylane dead-letters list
 

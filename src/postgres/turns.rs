@@ -58,11 +58,24 @@ pub async fn line(pool: &PgPool) -> Result<Line, sqlx::Error> {
     })
 }
 
-/// The rings whose queues are to be consumed, with their partitions: the one whose turn it is, and
-/// those whose turn is over, for what comes late. One whose turn has not come is left alone.
-pub async fn consumed(pool: &PgPool) -> Result<Vec<(i32, i32)>, sqlx::Error> {
+/// A ring whose queues are to be consumed.
+#[derive(Debug, Clone, Copy, sqlx::FromRow)]
+pub struct Consumed {
+    pub generation: i32,
+    pub partitions: i32,
+    /// How long it has been since a turn ended and the next one's came.
+    pub since_ms: i64,
+}
+
+/// The rings whose queues are to be consumed: the one whose turn it is, and those whose turn is
+/// over, for what comes late. One whose turn has not come is left alone.
+pub async fn consumed(pool: &PgPool) -> Result<Vec<Consumed>, sqlx::Error> {
     const SQL: &str = "
-        select g.generation, g.partitions from keylane.generations g
+        select g.generation, g.partitions,
+               (extract(epoch from clock_timestamp()
+                  - (select coalesce(max(closed_at), min(began_at)) from keylane.turns))
+                * 1000)::bigint as since_ms
+          from keylane.generations g
          where g.state in ('open', 'closed')
            and not exists (select from keylane.turns t
                             where t.generation = g.generation and t.closed_at is null

@@ -205,9 +205,12 @@ fn park(park: &Park, complaints: &mut Complaints) {
 
 fn generations(generations: &Generations, complaints: &mut Complaints) {
     let keep = generations.keep_minutes.get();
-    for (name, wait) in
-        [("settle_ms", generations.settle_ms.get()), ("rest_ms", generations.rest_ms.get())]
-    {
+    let waits = [
+        ("settle_ms", generations.settle_ms.get()),
+        ("rest_ms", generations.rest_ms.get()),
+        ("spread_ms", generations.spread_ms),
+    ];
+    for (name, wait) in waits {
         complaints.unless(wait <= ROLL_MS_MAX, &format!("generations.{name}"), || {
             format!("is {wait}, must be at most {ROLL_MS_MAX} (a minute)")
         });

@@ -75,6 +75,7 @@ fn every_wrong_setting_is_complained_about_by_its_path() {
         ("generations = { settle_ms = 60000, keep_minutes = 10080 }", &[]),
         ("generations.settle_ms = 60001", &[("generations.settle_ms", "a minute")]),
         ("generations.rest_ms = 60001", &[("generations.rest_ms", "a minute")]),
+        ("generations.spread_ms = 60001", &[("generations.spread_ms", "a minute")]),
         ("generations.copies_max_s = 241", &[("generations.copies_max_s", "at most 240")]),
         ("generations.keep_minutes = 10081", &[("generations.keep_minutes", "a week")]),
         ("ledger.retention_hours = 87600", &[]),

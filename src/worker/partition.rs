@@ -8,7 +8,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::core::partition::PartitionId;
-use crate::core::rendezvous::score;
 use crate::postgres::store::PgStore;
 use crate::rabbit::connection::Connection;
 use crate::rabbit::consumer::{Queue, Subscription};
@@ -31,8 +30,9 @@ pub(super) struct Partition {
 }
 
 impl Partition {
-    /// Serves the queue until it is told to stop, or the queue is no more.
-    pub(super) async fn run(self) {
+    /// Serves the queue, a while from now, until it is told to stop or the queue is no more.
+    pub(super) async fn run(self, wait: Duration) {
+        self.pause(wait).await;
         let settings = &self.process.settings;
         let timeout = Duration::from_millis(settings.database.statement_timeout_ms.get().into());
         let pool = self.process.pool.clone();
@@ -60,7 +60,7 @@ impl Partition {
                 }
                 Err(error) => warn!(partition = %self.id, %error, "failed to subscribe"),
             }
-            self.pause().await;
+            self.pause(RESUBSCRIBE_AFTER).await;
         }
     }
 
@@ -71,7 +71,7 @@ impl Partition {
             held: &format!("{}.held", amqp.prefix),
             tag: &format!("{}/{}", self.process.worker, self.id),
             prefetch: amqp.prefetch.get(),
-            priority: score(&self.process.worker, &name),
+            priority: self.process.score(self.id),
             name: &name,
         };
         Subscription::open(&self.connection, &queue).await
@@ -79,13 +79,13 @@ impl Partition {
 
     async fn wait_for_database(&self) {
         while !self.stop.is_cancelled() && self.process.pool.acquire().await.is_err() {
-            self.pause().await;
+            self.pause(RESUBSCRIBE_AFTER).await;
         }
     }
 
-    async fn pause(&self) {
+    async fn pause(&self, wait: Duration) {
         tokio::select! {
-            () = sleep(RESUBSCRIBE_AFTER) => {}
+            () = sleep(wait) => {}
             () = self.stop.cancelled() => {}
         }
     }

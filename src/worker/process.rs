@@ -18,6 +18,7 @@ use crate::core::outcome::Outcome;
 use crate::core::parking::{KeyThen, ParkLimits, Waiting};
 use crate::core::partition::PartitionId;
 use crate::core::plan::CommitPlan;
+use crate::core::rendezvous::score;
 use crate::postgres::catalogue::current::Catalogue;
 use crate::rabbit::connection::Connection;
 use crate::rabbit::outcomes::Leaving;
@@ -63,6 +64,11 @@ impl Process {
             bytes_max: batch.bytes_max.get(),
             body_bytes_max: batch.body_bytes_max.get(),
         }
+    }
+
+    /// This worker's score for a queue.
+    pub fn score(&self, id: PartitionId) -> i32 {
+        score(&self.worker, &id.queue(&self.settings.amqp.prefix))
     }
 
     /// The broker that a connection leads to, as the database knows it: virtual host and prefix.

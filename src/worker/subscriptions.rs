@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use crate::core::partition::PartitionId;
-use crate::postgres::turns;
+use crate::core::rendezvous::leaves_to_others;
+use crate::postgres::turns::{self, Consumed};
 use crate::rabbit::connection::Connection;
 
 use super::partition::Partition;
@@ -48,22 +49,31 @@ impl Subscriptions {
     /// Begins to serve what is to be served and is not yet.
     pub(super) async fn look(&mut self) -> Result<(), sqlx::Error> {
         let rings = turns::consumed(&self.process.pool).await?;
-        let partitions = rings.into_iter().flat_map(|(generation, partitions)| {
-            (0..partitions).map(move |partition| PartitionId { generation, partition })
-        });
         let before = self.known.len();
-        for id in [PartitionId::HELD, PartitionId::DEAD].into_iter().chain(partitions) {
-            if is_ours(&self.process, id) && self.known.insert(id) {
-                let (process, connection) =
-                    (Arc::clone(&self.process), Arc::clone(&self.connection));
-                let partition = Partition { id, process, connection, stop: self.stop.clone() };
-                self.lanes.spawn(partition.run());
+        for id in [PartitionId::HELD, PartitionId::DEAD] {
+            self.serve(id, Duration::ZERO);
+        }
+        for Consumed { generation, partitions, since_ms } in rings {
+            let most = Duration::from_millis(self.process.settings.generations.spread_ms.into());
+            let since = Duration::from_millis(since_ms.try_into().unwrap_or(0));
+            for partition in 0..partitions {
+                let id = PartitionId { generation, partition };
+                let wait = leaves_to_others(self.process.score(id), most);
+                self.serve(id, wait.saturating_sub(since));
             }
         }
         if self.known.len() > before {
             info!(partitions = self.known.len(), "Subscribed");
         }
         Ok(())
+    }
+
+    fn serve(&mut self, id: PartitionId, wait: Duration) {
+        if is_ours(&self.process, id) && self.known.insert(id) {
+            let (process, connection) = (Arc::clone(&self.process), Arc::clone(&self.connection));
+            let partition = Partition { id, process, connection, stop: self.stop.clone() };
+            self.lanes.spawn(partition.run(wait));
+        }
     }
 
     /// Goes on so until it is told to stop, and every queue is given back.

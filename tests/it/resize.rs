@@ -148,3 +148,27 @@ async fn a_request_stays_until_a_worker_is_there() {
     assert_eq!(doctor().await, [turns, "nobody rolls", spread]);
     shown(&cli).await;
 }
+
+#[tokio::test]
+async fn the_partitions_of_a_new_ring_are_spread_over_the_workers() {
+    let scene = Scene::new(entities::ITEMS, entities::ITEM).await;
+    let worker = async |id| {
+        let settings = [("worker.id", id), ("generations.spread_ms", "1000")];
+        scene.worker_with(&settings).await
+    };
+    let (_first, _second) = (worker("first").await, worker("second").await);
+    Cli::new(&scene).run(&["resize", "--partitions", "16", "--yes"]).await.ended(0);
+    let writes: Vec<_> =
+        (0..200).map(|n| write("item.upsert", &n.to_string(), &n.to_string(), "{}")).collect();
+    scene.sender().await.send(&writes).await;
+    let owned = "select count(*) from keylane.partitions where generation = 2";
+    wait::until_equal(wait::SOON, "all partitions owned", 16, async || scene.number(owned).await)
+        .await;
+    let owners = scene
+        .rows(
+            "select owner, count(*) as has from keylane.partitions where generation = 2
+              group by owner having count(*) between 3 and 13",
+        )
+        .await;
+    assert_eq!(owners.len(), 2, "{owners:?}");
+}

@@ -82,7 +82,7 @@ impl Scene {
             "amqp = {{ url = '{}', prefix = '{}', partitions = {PARTITIONS} }}\n\
              database = {{ url = '{}', connections_max = 6 }}\n\
              telemetry = {{ format = 'text' }}\n\
-             generations = {{ settle_ms = 300, rest_ms = {} }}\n{}",
+             generations = {{ settle_ms = 300, rest_ms = {}, spread_ms = 0 }}\n{}",
             self.servers.amqp,
             self.prefix,
             self.url,
