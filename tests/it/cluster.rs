@@ -100,6 +100,7 @@ async fn keeps_its_promise(name: &str, trouble: impl AsyncFnOnce(&Trouble<'_>)) 
             ("amqp.url", cluster.url(node)),
             ("generations.settle_ms", SETTLE_MS),
             ("generations.copies_max_s", "5"),
+            ("generations.spread_ms", "1000"),
         ];
         workers.push(scene.worker_with(&settings).await);
     }

@@ -26,8 +26,8 @@ async fn resize(cli: &Cli, partitions: &str) {
 async fn whatever_becomes_of_the_ring_every_key_keeps_its_order() {
     let own = OwnServers::start().await;
     let scene = Scene::on_own(&own.servers, numbered::TABLES, numbered::ENTITIES).await;
-    let four = [("amqp.partitions", "4")];
-    let mut workers = [scene.worker_with(&four).await, scene.worker_with(&four).await];
+    let settings = [("amqp.partitions", "4"), ("generations.spread_ms", "1000")];
+    let mut workers = [scene.worker_with(&settings).await, scene.worker_with(&settings).await];
     let (numbered, cli) = (Numbered::new(&scene), Cli::new(&scene));
     let stop = CancellationToken::new();
     let restarts = restarts();
@@ -44,7 +44,7 @@ async fn whatever_becomes_of_the_ring_every_key_keeps_its_order() {
             numbered.flows(100).await;
             let slot = restart % workers.len();
             workers[slot].kill();
-            workers[slot] = scene.worker_with(&four).await;
+            workers[slot] = scene.worker_with(&settings).await;
         }
         // Once more while nothing else happens.
         for partitions in ["16", "5"] {
