@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Owns the check of everything in deploy/: chart, image's recipe, alerts, dashboard, and what is linked. Without a cluster.
 #   check-deploy.sh            all of it, against a running keylane too; then breaks copies, to see that each break is noticed
-#   check-deploy.sh PART…      chart, manifests, refusals, policies, metrics, supply
+#   check-deploy.sh PART…      chart, recipe, manifests, refusals, policies, metrics, supply
 # A copy, where something is broken on purpose, is KEYLANE_DEPLOY_ROOT, checked with the values of KEYLANE_DEPLOY_ONLY.
 set -euo pipefail
 shopt -s nullglob
@@ -31,6 +31,10 @@ check_chart() {
   quietly "YAML" yamllint --strict --config-file "$cases/yamllint.yaml" "$cases" "$chart/Chart.yaml" "$chart/values.yaml" \
     "$chart/files" "$root/deploy/examples" "$root/deploy/compose.yaml"
   quietly "appVersion is not the version of Cargo.toml" grep -qx "appVersion: \"$(sed -n 's/^version = "\(.*\)"/\1/p' "$project/Cargo.toml" | head -n 1)\"" "$chart/Chart.yaml"
+}
+
+check_recipe() {
+  quietly "the image's recipe" scripts/recipe.sh "$root" "$state/recipe"
 }
 
 render_all() {
@@ -117,8 +121,8 @@ check_running() {
 broken() {
   local copy=$state/broken said
   rm -rf "$copy"
-  mkdir -p "$copy/docs" "$copy/src"
-  cp -r deploy tests/ "$copy/" && cp docs/RUNBOOK.md "$copy/docs/" && cp -r src/telemetry "$copy/src/"
+  mkdir -p "$copy/docs"
+  cp -r Cargo.toml Cargo.lock deploy migrations src tests/ "$copy/" && cp docs/{PROBLEMS,RUNBOOK}.md "$copy/docs/"
   sed -i "$3" "$copy/$2"
   ! cmp -s "$2" "$copy/$2" || die "$1: the copy is not broken at all"
   if said=$(KEYLANE_DEPLOY_ROOT=$copy KEYLANE_DEPLOY_ONLY=${6:-none} scripts/check-deploy.sh "$5" 2>&1); then die "nobody notices: $1"; fi
@@ -129,6 +133,9 @@ broken() {
 check_check() {
   local templates=deploy/chart/templates files=deploy/chart/files
   local pod=$templates/_pod.tpl workloads=$templates/workloads.yaml
+  broken "a document that the recipe does not copy" deploy/Dockerfile '/^COPY docs/d' "code reads docs/PROBLEMS.md" recipe
+  broken "migrations that are not sent to the build" deploy/Dockerfile.dockerignore '/migrations/d' "copies migrations" recipe
+  broken "a target without its file" Cargo.toml '/^path = "benches/d' "the manifest wants more" recipe
   broken "a template that does not end" $workloads '0,/{{- end }}/s///' workloads.yaml chart
   broken "a misspelt field" $workloads 's/revisionHistoryLimit/revisionHistoryLimits/' revisionHistoryLimits manifests
   broken "a user that is root" $pod 's/runAsUser: 65532/runAsUser: 0/' "not root" manifests
@@ -155,7 +162,7 @@ if (($# > 0)); then
   for part in "$@"; do "check_$part"; done
   exit
 fi
-for part in chart manifests refusals policies metrics; do "check_$part"; done
+for part in chart recipe manifests refusals policies metrics; do "check_$part"; done
 check_supply
 say "chart, recipe, alerts, dashboard and dependencies are as they should be"
 check_check
