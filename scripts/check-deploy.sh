@@ -149,6 +149,8 @@ check_check() {
   broken "a pod that sees the node's processes" $templates/migrate.yaml 's/restartPolicy: Never/restartPolicy: Never\n      hostPID: true/' CKV_K8S_17 policies
   broken "an image of root" deploy/Dockerfile '/^USER/d' CKV_DOCKER_3 policies
   broken "an alert that never comes" $files/alerts.yaml 's/keylane_partitions_full) > 0/keylane_partitions_full) > 9/' KeylanePartitionFull metrics
+  broken "a database that goes and alerts nobody" $files/alerts.yaml 's/keylane_database_connected) == 0/keylane_database_connected) < 0/' KeylaneDatabaseTrouble metrics
+  broken "a broker that is blamed for the database" $files/alerts.yaml 's/ unless on (namespace, pod) .*//' KeylaneBrokerAway metrics
   broken "an alert without a runbook" docs/RUNBOOK.md 's/^## KeylaneLagHigh/## Lag/' KeylaneLagHigh metrics
   broken "a panel for a metric that is not there" $files/dashboard.json 's/keylane_letters_total/keylane_letter_total/' keylane_letter_total metrics
   broken "a panel that does not parse" $files/dashboard.json 's/sum by (outcome) (rate/sum by outcome) (rate/' "parse" metrics
