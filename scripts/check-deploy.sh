@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Owns the check of everything in deploy/: chart, image's recipe, alerts, dashboard, and what is linked. Without a cluster.
 #   check-deploy.sh            all of it, against a running keylane too; then breaks copies, to see that each break is noticed
-#   check-deploy.sh PART…      chart, manifests, refusals, policies, metrics, supply
+#   check-deploy.sh PART…      chart, recipe, manifests, refusals, policies, metrics, supply
 # A copy, where something is broken on purpose, is KEYLANE_DEPLOY_ROOT, checked with the values of KEYLANE_DEPLOY_ONLY.
 set -euo pipefail
 shopt -s nullglob
@@ -33,10 +33,14 @@ check_chart() {
   quietly "appVersion is not the version of Cargo.toml" grep -qx "appVersion: \"$(sed -n 's/^version = "\(.*\)"/\1/p' "$project/Cargo.toml" | head -n 1)\"" "$chart/Chart.yaml"
 }
 
+check_recipe() {
+  quietly "the image's recipe" scripts/recipe.sh "$root" "$state/recipe"
+}
+
 render_all() {
   local values name
   mkdir -p "$state/rendered"
-  for values in "$cases"/values/$only.yaml "$root"/deploy/examples/values-$only.yaml; do
+  for values in "$cases"/values/$only.yaml "$root"/deploy/examples/values-${only#values-}.yaml; do
     [[ -e $values ]] || continue
     name=$(basename "$values")
     quietly "$name" render "$helm4" "$values"
@@ -117,8 +121,8 @@ check_running() {
 broken() {
   local copy=$state/broken said
   rm -rf "$copy"
-  mkdir -p "$copy/docs" "$copy/src"
-  cp -r deploy tests/ "$copy/" && cp docs/RUNBOOK.md "$copy/docs/" && cp -r src/telemetry "$copy/src/"
+  mkdir -p "$copy/docs"
+  cp -r Cargo.toml Cargo.lock deploy migrations src tests/ "$copy/" && cp docs/{PROBLEMS,RUNBOOK}.md "$copy/docs/"
   sed -i "$3" "$copy/$2"
   ! cmp -s "$2" "$copy/$2" || die "$1: the copy is not broken at all"
   if said=$(KEYLANE_DEPLOY_ROOT=$copy KEYLANE_DEPLOY_ONLY=${6:-none} scripts/check-deploy.sh "$5" 2>&1); then die "nobody notices: $1"; fi
@@ -128,7 +132,10 @@ broken() {
 # shellcheck disable=SC2016 # they are sed's
 check_check() {
   local templates=deploy/chart/templates files=deploy/chart/files
-  local pod=$templates/_pod.tpl workloads=$templates/workloads.yaml
+  local pod=$templates/_pod.tpl workloads=$templates/workloads.yaml monitoring=$templates/monitoring.yaml
+  broken "a document that the recipe does not copy" deploy/Dockerfile '/^COPY docs/d' "code reads docs/PROBLEMS.md" recipe
+  broken "migrations that are not sent to the build" deploy/Dockerfile.dockerignore '/migrations/d' "copies migrations" recipe
+  broken "a target without its file" Cargo.toml '/^path = "benches/d' "the manifest wants more" recipe
   broken "a template that does not end" $workloads '0,/{{- end }}/s///' workloads.yaml chart
   broken "a misspelt field" $workloads 's/revisionHistoryLimit/revisionHistoryLimits/' revisionHistoryLimits manifests
   broken "a user that is root" $pod 's/runAsUser: 65532/runAsUser: 0/' "not root" manifests
@@ -138,10 +145,30 @@ check_check() {
   broken "a partition in no shard" $workloads 's/untilStep (int .shard)/untilStep (int 1)/' "every partition" manifests shards
   broken "metadata that is no text" $templates/keda.yaml 's/pageSize: "500"/pageSize: 500/' pageSize manifests keda
   broken "a field that KEDA does not know" $templates/keda.yaml 's/cooldownPeriod/coolDownPeriod/' coolDownPeriod manifests keda
+  broken "a migration that comes too late" $templates/migrate.yaml 's/pre-install,pre-upgrade/post-install/' "before everything else" manifests
+  broken "a migration that does something else" $templates/migrate.yaml 's/args: .migrate./args: [doctor]/' "the migration migrates" manifests
+  broken "an old pod that goes first" $workloads 's/maxSurge: 1, maxUnavailable: 0/maxSurge: 0, maxUnavailable: 1/' "stands by" manifests
+  broken "a Service that leads nowhere" $workloads 's/targetPort: http/targetPort: web/' "leads to the port" manifests
+  broken "a budget that lets nobody go" $workloads 's/maxUnavailable: {{.*/maxUnavailable: 0/' "lets somebody go" manifests
+  broken "a network without names" $templates/networkpolicy.yaml 's/port: 53, protocol: UDP/port: 53, protocol: TCP/' "ask DNS" manifests
+  broken "a service account with a token" $templates/config.yaml 's/automountServiceAccountToken: false/automountServiceAccountToken: true/' "no token" manifests
+  broken "a monitor that finds nothing" $monitoring 's/instance: {{ .Release.Name }}/instance: monitor/' "finds every Service" manifests ingress
+  broken "a monitor that asks elsewhere" $monitoring 's/port: http/port: metrics/' "asks the port" manifests ingress
+  broken "a dashboard without panels" $files/dashboard.json 's/"panels"/"rows"/' "panels" manifests ingress
+  broken "a missed worker where there is none" $monitoring 's/eq .Values.mode "ingress"/eq .Values.mode "none"/' "nobody is missed" manifests ingress
+  broken "a missed worker where none must run" $monitoring 's/minReplicas) 0/minReplicas) 1/' "nobody is missed" manifests keda-zero
+  broken "a worker that is missed anywhere" $monitoring 's/replace "absent(keylane_partitions_held)" $here/replace "a" "a"/' "a worker is missed here" manifests values-shop
+  broken "no budgets" deploy/chart/values.yaml '/^podDisruptionBudget/,/max/s/enabled: true/enabled: false/' "the kinds" manifests
+  broken "pods on one node" deploy/chart/values.yaml '/^topologySpread/,/when/s/enabled: true/enabled: false/' "spread" manifests
+  broken "a secret under another name" $pod 's/path: amqp-url/path: amqp/' "what is mounted is read" manifests
+  broken "a scaler that counts what is held" $templates/keda.yaml 's/\[.\]\[0-9\]+\[.\]\[0-9\]+\$/[.]/' "counts nothing else" manifests keda
+  broken "a scaler that counts nothing" $templates/keda.yaml 's/queueName: ^/queueName: ^q/' "counts the partitions" manifests keda
   broken "a limit on processor time" deploy/chart/values.schema.json 's/"cpu": false/"cpu": true/' "not refused" refusals
   broken "a pod that sees the node's processes" $templates/migrate.yaml 's/restartPolicy: Never/restartPolicy: Never\n      hostPID: true/' CKV_K8S_17 policies
   broken "an image of root" deploy/Dockerfile '/^USER/d' CKV_DOCKER_3 policies
   broken "an alert that never comes" $files/alerts.yaml 's/keylane_partitions_full) > 0/keylane_partitions_full) > 9/' KeylanePartitionFull metrics
+  broken "a database that goes and alerts nobody" $files/alerts.yaml 's/keylane_database_connected) == 0/keylane_database_connected) < 0/' KeylaneDatabaseTrouble metrics
+  broken "a broker that is blamed for the database" $files/alerts.yaml 's/ unless on (namespace, pod) .*//' KeylaneBrokerAway metrics
   broken "an alert without a runbook" docs/RUNBOOK.md 's/^## KeylaneLagHigh/## Lag/' KeylaneLagHigh metrics
   broken "a panel for a metric that is not there" $files/dashboard.json 's/keylane_letters_total/keylane_letter_total/' keylane_letter_total metrics
   broken "a panel that does not parse" $files/dashboard.json 's/sum by (outcome) (rate/sum by outcome) (rate/' "parse" metrics
@@ -155,7 +182,7 @@ if (($# > 0)); then
   for part in "$@"; do "check_$part"; done
   exit
 fi
-for part in chart manifests refusals policies metrics; do "check_$part"; done
+for part in chart recipe manifests refusals policies metrics; do "check_$part"; done
 check_supply
 say "chart, recipe, alerts, dashboard and dependencies are as they should be"
 check_check

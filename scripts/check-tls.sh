@@ -75,7 +75,7 @@ wait_until 60 ready || die "keylane is not ready over TLS: $(tail -n 20 "$state/
 plain_sql() { env -u PGSSLROOTCERT -u PGSSLMODE -u PGSSLCERT -u PGSSLKEY psql -X -q -At "$DATABASE_URL" -c "$1"; }
 applied() { (($(plain_sql 'select count(*) from keylane.ledger') > 0)); }
 wait_until 30 applied || die "nothing is applied over TLS: $(tail -n 20 "$state/worker.log")"
-subjects=$(plain_sql "select distinct ssl, client_dn from pg_stat_ssl join pg_stat_activity using (pid) where application_name = 'keylane'")
+subjects=$(plain_sql "select distinct ssl, client_dn from pg_stat_ssl join pg_stat_activity using (pid) where application_name like 'keylane %'")
 [[ $subjects == 't|/CN=client' ]] || die "the database sees keylane as: $subjects"
 stop_worker TERM
 say "broker, database and keylane itself speak TLS, by our own CA and with a client certificate"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Owns `make image`: builds deploy/Dockerfile without a container engine, starts what came of it as its own user on a
 # read-only root, and writes archive and bill of materials into target/image. As root; on Debian.
-# The first stage wants an image of Rust from a registry; here the program is built on this machine and handed in as that
-# stage. The base, debian:bookworm-slim, is made from Debian's packages.
+# The first stage wants an image of Rust from a registry; here the program is built on this machine, from a folder that holds
+# what that stage copies and nothing else, and handed in as that stage. The base, debian:bookworm-slim, is made from Debian's packages.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$project"
@@ -10,7 +10,7 @@ as_root || die "only root can enter the folders of an image"
 scripts/install.sh image
 
 state=$(mktemp -d /var/tmp/keylane-image.XXXXXX)
-target=${CARGO_TARGET_DIR:-target}
+target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 out=target/image
 base=.keylane/image/bookworm.tar
 clean_up() {
@@ -27,7 +27,8 @@ buildah_here() {
 }
 build() { buildah_here bud --pull=never --quiet "$@" >>"$state/log" 2>&1 || die "the build failed: $(tail -n 30 "$state/log")"; }
 
-foreground cargo build --locked --release >&2
+scripts/recipe.sh "$project" "$state/build"
+CARGO_TARGET_DIR=$target foreground cargo build --locked --release --bin keylane --manifest-path "$state/build/Cargo.toml" >&2
 mkdir -p "$state"/{program/out,base} "$out" "${base%/*}"
 strip --strip-debug -o "$state/program/out/keylane" "$target/release/keylane"
 

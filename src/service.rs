@@ -21,7 +21,7 @@ use crate::postgres::connect;
 use crate::rabbit::tls;
 use crate::reload::Reload;
 use crate::settings::Settings;
-use crate::telemetry::{metrics, upkeep};
+use crate::telemetry::{database, metrics, upkeep};
 use crate::worker;
 
 /// Connections that an ingress takes of `database.connections_max`.
@@ -58,6 +58,9 @@ pub async fn run(settings: Settings, roles: Roles, reload: Reload) -> anyhow::Re
         let pool = connect::pool_of(&settings.database, connect::INGRESS, INGRESS_CONNECTIONS);
         let pool = pool.context("read database.url")?;
         let tokens = Tokens::load(settings.http.tokens_file.as_deref())?;
+        if !roles.worker {
+            lifecycle.spawn("database", database::watch(pool.clone(), drain.clone()));
+        }
         let (ingress, answers) =
             Ingress::new(settings.clone(), pool, Arc::clone(&catalogue), tokens);
         let probe = Arc::clone(&ingress);

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use keylane::telemetry::metrics::HELP;
+use keylane::telemetry::help::HELP;
 
 const LINES_MAX: usize = 400;
 

@@ -25,6 +25,14 @@ impl PartitionId {
             Self { generation, partition } => format!("{prefix}.{generation}.{partition:03}"),
         }
     }
+
+    /// Its name in whatever generation.
+    pub fn place(self) -> String {
+        match self {
+            Self::HELD | Self::DEAD => self.to_string(),
+            Self { generation: _, partition } => format!("{partition:03}"),
+        }
+    }
 }
 
 impl fmt::Display for PartitionId {

@@ -1,6 +1,6 @@
 //! Every metric: its name, its help, its labels, and one function an event.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,60 +21,17 @@ use crate::postgres::dead_letters::Tally;
 use crate::postgres::parking::Census;
 use crate::wire::OutcomeBody;
 
+use super::database;
+use super::help::HELP;
+
 /// Bounds of the duration histograms, in seconds.
 const SECONDS: [f64; 14] =
     [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 15.0, 60.0, 600.0];
 /// Bounds of the batch size, in writes.
 const WRITES: [f64; 11] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 5000.0];
 
-/// Names of holders of rows that the page knows at most, in the life of a process.
-const BLOCKERS_MAX: usize = 50;
-
-/// The help of every metric, by name; `docs/OPERATING.md` lists the same.
-pub const HELP: &[(&str, &str)] = &[
-    ("keylane_deliveries_total", "Deliveries received from the broker"),
-    ("keylane_writes_total", "Writes settled, by outcome and reason (or effect)"),
-    ("keylane_writes_replayed_total", "Repeats that got a stored outcome"),
-    ("keylane_row_writes_total", "Rows written; writes by rows is the fold ratio"),
-    ("keylane_batch_writes", "Deliveries in a committed batch"),
-    ("keylane_batch_seconds", "From the load of a batch to its commit"),
-    ("keylane_lag_seconds", "From publish to commit, of writes that say when they were published"),
-    ("keylane_oldest_unsettled_seconds", "Age of the oldest delivery in hand, by partition"),
-    ("keylane_partitions_held", "Partitions that this worker has claimed"),
-    ("keylane_partitions_full", "Partitions that take no deliveries because too many writes rest"),
-    ("keylane_fence_losses_total", "Claims that another worker superseded"),
-    ("keylane_retries_total", "Batches tried again, by cause"),
-    ("keylane_bisections_total", "Batches cut in two"),
-    ("keylane_hot_key_share", "Share of the worker's writes that its busiest keys have, by rank"),
-    ("keylane_dead_letters_total", "Dead letters written, by reason"),
-    (
-        "keylane_dead_letters",
-        "Dead letters in the table that are open, by entity, reason and state",
-    ),
-    ("keylane_dead_letters_oldest_seconds", "Age of the oldest open dead letter, by state"),
-    ("keylane_parked_keys", "Keys that stand still"),
-    ("keylane_paused_keys", "Keys that an operator paused"),
-    (
-        "keylane_waiting_keys",
-        "Keys whose writes are tried again by themselves, by what they wait for",
-    ),
-    (
-        "keylane_blocked_keys",
-        "Keys that wait for a row, by the process id and statement that hold it",
-    ),
-    ("keylane_parked_writes", "Writes that rest among the dead letters"),
-    ("keylane_letters_total", "Dead letters and resting writes decided from the table, by outcome"),
-    ("keylane_replies_dropped_total", "Outcomes that could not be sent to reply_to"),
-    ("keylane_http_answers_total", "Writes over HTTP that were answered with an outcome"),
-    ("keylane_http_problems_total", "Requests that were answered with a problem, by code"),
-    ("keylane_http_requests_in_hand", "Requests that are being answered"),
-    ("keylane_http_outcomes_awaited", "Published writes whose outcome somebody waits for"),
-    ("keylane_connected", "Whether the broker is connected"),
-    ("keylane_rolls_total", "Handovers from one source of writes to the next, by cause"),
-    ("keylane_late_writes_total", "Writes put into held because their queue's turn was over"),
-    ("keylane_generation", "The newest generation that has a turn"),
-    ("keylane_generations_open", "Turns that are not closed; more than 1: a roll is going on"),
-];
+/// Holders of rows that the page shows the keys of.
+const BLOCKERS: u8 = 5;
 
 /// Handles of what is counted a batch.
 #[derive(Clone)]
@@ -91,8 +48,8 @@ pub struct Metrics {
     partitions_held: Gauge,
     /// Series of `keylane_dead_letters`, by their labels.
     shown: Arc<Mutex<BTreeMap<[String; 3], Gauge>>>,
-    /// Series of `keylane_blocked_keys`, by their label.
-    blockers: Arc<Mutex<BTreeMap<String, Gauge>>>,
+    /// Partitions that were ever shown.
+    partitions: Arc<Mutex<BTreeSet<String>>>,
     connected: Gauge,
 }
 
@@ -116,6 +73,8 @@ pub fn install() -> anyhow::Result<PrometheusHandle> {
     }
     // Every page names every metric, whatever the process does.
     drop(Ingress::new());
+    database::shown(false);
+    gauge!("keylane_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     Ok(handle)
 }
 
@@ -153,10 +112,7 @@ impl Metrics {
             replies_dropped: counter!("keylane_replies_dropped_total"),
             partitions_held: gauge!("keylane_partitions_held"),
             shown: Arc::default(),
-            blockers: Arc::new(Mutex::new(BTreeMap::from([(
-                String::new(),
-                gauge!("keylane_blocked_keys", "blocker" => ""),
-            )]))),
+            partitions: Arc::default(),
             connected: gauge!("keylane_connected"),
         }
     }
@@ -228,13 +184,17 @@ impl Metrics {
         self.connected.set(if connected { 1.0 } else { 0.0 });
     }
 
-    /// What the status board shows.
+    /// What the status board shows. A partition's series is that of its number in all generations:
+    /// each roll would add a ring of them otherwise.
     pub fn board(&self, held: usize, full: usize, ages: &[(PartitionId, f64)]) {
         self.partitions_held.set(precise(held));
         gauge!("keylane_partitions_full").set(precise(full));
-        for (partition, seconds) in ages {
-            let name = partition.to_string();
-            gauge!("keylane_oldest_unsettled_seconds", "partition" => name).set(*seconds);
+        let mut shown = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.extend(ages.iter().map(|(partition, _)| partition.place()));
+        for place in &*shown {
+            let of = ages.iter().filter(|(partition, _)| partition.place() == *place);
+            let oldest = of.map(|(_, seconds)| *seconds).fold(0.0, f64::max);
+            gauge!("keylane_oldest_unsettled_seconds", "partition" => place.clone()).set(oldest);
         }
     }
 
@@ -274,19 +234,13 @@ impl Metrics {
         }
     }
 
-    /// Keys that stand still, and who holds the rows that some of them wait for.
+    /// Keys that stand still, and how many of them each holder of rows keeps waiting, the worst
+    /// first. Who they are is no label: it is free text, and may be personal data.
     pub fn census(&self, census: &Census, blockers: &[(String, i64)]) {
-        let mut named = self.blockers.lock().unwrap_or_else(PoisonError::into_inner);
-        for gauge in named.values() {
-            gauge.set(0.0);
-        }
-        for (blocker, keys) in blockers {
-            let known = named.contains_key(blocker) || named.len() < BLOCKERS_MAX;
-            let name = if known { blocker.as_str() } else { "others" };
-            let gauge = named
-                .entry(name.to_owned())
-                .or_insert_with(|| gauge!("keylane_blocked_keys", "blocker" => name.to_owned()));
-            gauge.increment(precise(usize::try_from(*keys).unwrap_or(0)));
+        let keys = blockers.iter().map(|(_, keys)| *keys).chain(std::iter::repeat(0));
+        for (rank, keys) in (1..=BLOCKERS).zip(keys) {
+            let keys = precise(usize::try_from(keys).unwrap_or(0));
+            gauge!("keylane_blocked_keys", "rank" => rank.to_string()).set(keys);
         }
         let count = |count: i64| precise(usize::try_from(count).unwrap_or(0));
         gauge!("keylane_parked_keys").set(count(census.keys));
@@ -299,6 +253,9 @@ impl Metrics {
     }
 }
 
+/// The label of a write whose outcome is told later.
+const ACCEPTED: &str = "accepted";
+
 /// What the ingress counts.
 #[derive(Clone)]
 pub struct Ingress {
@@ -309,7 +266,7 @@ pub struct Ingress {
 impl Ingress {
     /// Registers every series at 0.
     pub fn new() -> Self {
-        for outcome in Outcome::LABELS {
+        for outcome in Outcome::LABELS.into_iter().chain([ACCEPTED]) {
             http_answers(outcome).increment(0);
         }
         http_problems("broker_unavailable").increment(0);
@@ -323,6 +280,11 @@ impl Ingress {
     pub fn answered(&self, outcome: &OutcomeBody) {
         let label = Outcome::LABELS.into_iter().find(|label| *label == outcome.outcome);
         http_answers(label.unwrap_or("applied")).increment(1);
+    }
+
+    /// A write was answered before its outcome was known.
+    pub fn accepted(&self) {
+        http_answers(ACCEPTED).increment(1);
     }
 
     /// A request was answered with a problem. Codes are a closed set.

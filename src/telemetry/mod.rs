@@ -1,5 +1,7 @@
 //! Logs, metrics and traces.
 
+pub mod database;
+pub mod help;
 pub mod metrics;
 pub mod rolls;
 pub mod traces;

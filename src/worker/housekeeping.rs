@@ -4,25 +4,21 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use sqlx::PgPool;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::postgres::{dead_letters, hot_keys, ledger_parts, parking};
 use crate::rabbit::outcomes::Leaving;
+use crate::telemetry::database;
 
 use super::process::Process;
 
-/// How often the database and the board are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// Longest wait for the database's answer.
-const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// A key that has been due for so long is not looked at by anybody.
 const OVERDUE_AFTER: Duration = Duration::from_secs(5);
 /// Most keys that are reminded of at once.
 const REMINDERS_MAX: i64 = 200;
-/// Holders of rows that the metrics name.
+/// Holders of rows that the metrics count the keys of.
 const BLOCKERS_SHOWN: i64 = 5;
 /// Looks between two reports of the busiest keys.
 const LOOKS_A_REPORT: u32 = 5;
@@ -35,7 +31,7 @@ pub(super) async fn run(
     retention_hours: u32,
     drain: CancellationToken,
 ) -> anyhow::Result<()> {
-    let mut tick = interval(LOOK_EVERY);
+    let mut tick = interval(database::ASK_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut looks = 0_u32;
     loop {
@@ -71,11 +67,7 @@ pub(super) async fn run(
 }
 
 async fn look_at_database(process: &Process) {
-    let missing = match timeout(ANSWER_MAX, answer(&process.pool)).await {
-        Ok(Ok(())) => None,
-        Ok(Err(error)) => Some(error.to_string()),
-        Err(_elapsed) => Some(format!("no answer within {ANSWER_MAX:?}")),
-    };
+    let missing = database::missing(&process.pool).await;
     let was_missing = process.board.database_missing();
     match (&missing, was_missing) {
         (Some(why), false) => warn!("Waiting for the database: {why}"),
@@ -83,10 +75,6 @@ async fn look_at_database(process: &Process) {
         (Some(_), true) | (None, false) => {}
     }
     process.board.database(missing);
-}
-
-async fn answer(pool: &PgPool) -> Result<(), sqlx::Error> {
-    sqlx::query("select 1").execute(pool).await.map(drop)
 }
 
 async fn round(process: &Process, retention_hours: u32) -> Result<(), sqlx::Error> {

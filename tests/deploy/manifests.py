@@ -11,6 +11,8 @@ import tomllib
 import yaml
 from kubernetes_validate import validate
 
+from wiring import check_none, check_wiring, templates as pods
+
 VERSIONS = ("1.30", "1.37")
 # Large, so they are loaded only for what needs them.
 MODELS = {"keda.sh/v1alpha1": "cloudcoil.models.keda.v1alpha1", "monitoring.coreos.com/v1": "cloudcoil.models.prometheus_operator.v1"}
@@ -94,7 +96,8 @@ def check(documents):
 
     deployments = by_kind.get("Deployment", [])
     assert deployments, "something runs"
-    templates = [document["spec"]["template"] for document in deployments + by_kind.get("Job", [])]
+    check_wiring(by_kind, settings)
+    templates = list(pods(by_kind))
     for template in templates:
         check_pod(template["spec"], template["metadata"]["labels"])
     for template in templates:
@@ -136,6 +139,8 @@ def main():
             documents = [document for document in yaml.safe_load_all(file) if document]
         try:
             check(documents)
+            if path.endswith("/none.yaml"):
+                check_none(documents)
         except Exception as failure:  # noqa: BLE001 - of whatever kind, it is told with the file's name
             sys.exit(f"{path}: {type(failure).__name__}: {' '.join(str(failure).split())[:500]}")
 

@@ -13,7 +13,7 @@ import yaml
 
 def code_list(root):
     """The names in the code's own list of metrics, and those that a histogram's page has."""
-    source = "".join(path.read_text() for path in sorted((root / "src/telemetry").rglob("metrics*.rs")))
+    source = "".join(path.read_text() for path in sorted((root / "src/telemetry").rglob("*.rs")))
     names = set(re.findall(r'\(\s*"(keylane_[a-z_]+)",', source.split("HELP:")[1].split("];")[0]))
     histograms = set(re.findall(r'histogram!\("(keylane_[a-z_]+)"\)', source))
     return names, (names - histograms) | {name + end for name in histograms for end in ("_bucket", "_sum", "_count")}

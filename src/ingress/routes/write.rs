@@ -61,6 +61,7 @@ pub(super) async fn write(call: &Call<'_>, body: Body) -> Result<Response, Probl
         Sent::UnderWay(under_way) => ingress.outcome(under_way, wait(call, &preferences)).await,
     };
     let Some(outcome) = outcome else {
+        ingress.metrics.accepted();
         return Ok(answer::accepted(&entity.name, &write_id, &preferences));
     };
     ingress.metrics.answered(&outcome);

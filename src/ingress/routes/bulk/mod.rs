@@ -287,11 +287,11 @@ async fn finish(ingress: Arc<Ingress>, keys: Arc<Keys>, turn: Turn, wait: Durati
         Ok(under_way) => under_way,
         Err(refusal) => return other("not_accepted", Some(Problem::refused(&refusal).detail)),
     };
-    match ingress.outcome(under_way, wait).await {
-        Some(outcome) => {
-            ingress.metrics.answered(&outcome);
-            ItemResult::Outcome(outcome)
-        }
-        None => other("pending", None),
+    if let Some(outcome) = ingress.outcome(under_way, wait).await {
+        ingress.metrics.answered(&outcome);
+        ItemResult::Outcome(outcome)
+    } else {
+        ingress.metrics.accepted();
+        other("pending", None)
     }
 }
