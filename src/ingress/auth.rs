@@ -46,9 +46,9 @@ const EXAMPLE: &str = "each token is written as\n\
 pub enum Scope {
     /// To send writes, and to ask what became of them.
     Write,
-    /// To read rows.
+    /// To read rows, and what became of writes.
     Read,
-    /// To see and to change dead letters and keys.
+    /// To see and to change dead letters and keys: a name of the contract that no call asks for.
     Operate,
 }
 
@@ -163,11 +163,11 @@ impl Tokens {
         }
     }
 
-    /// Who calls, if they may do what `scope` says.
+    /// Who calls, if they may do what any of `scopes` says; the first is named to whoever may not.
     pub fn check(
         &self,
         authorization: Option<&HeaderValue>,
-        scope: Scope,
+        scopes: &[Scope],
         peer: SocketAddr,
     ) -> Result<Caller, Denied> {
         if self.file.is_none() {
@@ -180,10 +180,11 @@ impl Tokens {
         let presented = bearer(authorization.ok_or(Denied::Missing)?).ok_or(Denied::Invalid)?;
         let known = Arc::clone(&self.known.read().unwrap_or_else(PoisonError::into_inner));
         let token = find(&known, &Sha256::digest(presented).into()).ok_or(Denied::Invalid)?;
-        if token.scopes.contains(&scope) {
-            Ok(Caller { name: Arc::clone(&token.name) })
-        } else {
-            Err(Denied::Forbidden { scope })
+        match scopes.first() {
+            Some(scope) if scopes.iter().all(|scope| !token.scopes.contains(scope)) => {
+                Err(Denied::Forbidden { scope: *scope })
+            }
+            _ => Ok(Caller { name: Arc::clone(&token.name) }),
         }
     }
 }

@@ -20,7 +20,7 @@ fn both() -> String {
 fn check(tokens: &Tokens, authorization: Option<&str>, scope: Scope) -> Result<String, Denied> {
     let value = authorization.map(|text| HeaderValue::from_bytes(text.as_bytes()).unwrap());
     let peer = "192.0.2.1:999".parse().unwrap();
-    tokens.check(value.as_ref(), scope, peer).map(|caller| caller.name.as_ref().to_owned())
+    tokens.check(value.as_ref(), &[scope], peer).map(|caller| caller.name.as_ref().to_owned())
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn a_caller_is_known_by_their_token_and_may_do_what_its_scopes_say() {
     }
     let loopback = "127.0.0.1:9".parse().unwrap();
     assert_eq!(
-        tokens.check(None, write, loopback),
+        tokens.check(None, &[write], loopback),
         Err(Denied::Missing),
         "with a file, from anywhere"
     );
@@ -76,7 +76,7 @@ fn without_a_file_only_loopback_is_served() {
     let any = HeaderValue::from_static("Bearer alpha");
     for (peer, served) in table {
         for authorization in [None, Some(&any)] {
-            let caller = tokens.check(authorization, Scope::Operate, peer.parse().unwrap());
+            let caller = tokens.check(authorization, &[Scope::Operate], peer.parse().unwrap());
             let expected = if served { Ok("loopback") } else { Err(Denied::NotLoopback) };
             assert_eq!(
                 caller.as_ref().map(|c| c.name.as_ref()).map_err(|d| *d),

@@ -147,7 +147,7 @@ async fn a_token_is_valid_as_soon_as_it_is_in_the_file() {
     write("new", "8ed3f6ad685b959ead7022518e1af76cd816f8e8ec7ccdda1ed4018e8f2223f8");
     let alpha = HeaderValue::from_static("Bearer alpha");
     wait::until(wait::SOON, "the token is known", async || {
-        tokens.check(Some(&alpha), Scope::Read, "192.0.2.1:1".parse().unwrap()).is_ok()
+        tokens.check(Some(&alpha), &[Scope::Read], "192.0.2.1:1".parse().unwrap()).is_ok()
     })
     .await;
     stop.cancel();

@@ -58,6 +58,8 @@ pub(super) struct Call<'a> {
     pub ingress: &'a Ingress,
     pub method: Method,
     pub headers: HeaderMap,
+    /// Rows may be shown.
+    pub reads: bool,
     /// Goes on with the message.
     pub trace: Option<TraceContext>,
     /// The decoded segments behind `/v1/`.
@@ -89,9 +91,9 @@ async fn answer(
     let (parts, body) = request.into_parts();
     let segments = target::segments(path).map_err(|rejection| Problem::rejected(&rejection))?;
     let names: Vec<&str> = segments.iter().map(String::as_str).collect();
-    let call = |scope| -> Result<Call<'_>, Problem> {
+    let call = |scopes: &[Scope]| -> Result<Call<'_>, Problem> {
         let authorization = parts.headers.get(AUTHORIZATION);
-        ingress.tokens.check(authorization, scope, peer).map_err(denied)?;
+        ingress.tokens.check(authorization, scopes, peer).map_err(denied)?;
         if let Some(why) = ingress.catalogue.missing() {
             return Err(Problem::new(Own::DatabaseUnavailable, why));
         }
@@ -99,29 +101,31 @@ async fn answer(
             ingress,
             method: parts.method.clone(),
             headers: parts.headers.clone(),
+            reads: ingress.tokens.check(authorization, &[Scope::Read], peer).is_ok(),
             trace: parts.extensions.get::<TraceContext>().cloned(),
             segments: segments.clone(),
         })
     };
     match (parts.method.as_str(), names.as_slice()) {
         ("POST", ["writes"]) => {
-            let call = call(Scope::Write)?;
+            let call = call(&[Scope::Write])?;
             bulk::writes(&call, body, ingress, in_hand(ingress)?)
         }
         ("GET" | "HEAD", ["writes", entity, write_id]) => {
-            read::outcome(&call(Scope::Read)?, entity, write_id).await
+            // Whoever sent a write may ask for its outcome, too.
+            read::outcome(&call(&[Scope::Read, Scope::Write])?, entity, write_id).await
         }
         (_, ["writes"]) => Err(not_allowed("POST")),
         (_, ["writes", ..]) => Err(not_allowed("GET, HEAD")),
         (_, [] | [""] | ["", ..]) => Err(no_such_path()),
         ("POST", [_]) | ("POST" | "PATCH" | "PUT" | "DELETE", [_, _, ..]) => {
-            let call = call(Scope::Write)?;
+            let call = call(&[Scope::Write])?;
             let in_hand = in_hand(ingress)?;
             let answer = write::write(&call, body).await;
             drop(in_hand);
             answer
         }
-        ("GET" | "HEAD", [_, _, ..]) => read::row(&call(Scope::Read)?).await,
+        ("GET" | "HEAD", [_, _, ..]) => read::row(&call(&[Scope::Read])?).await,
         (_, [_]) => Err(not_allowed("POST")),
         (_, _) => Err(not_allowed("GET, HEAD, PATCH, PUT, POST, DELETE")),
     }

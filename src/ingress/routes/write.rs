@@ -76,8 +76,8 @@ fn wait(call: &Call<'_>, preferences: &Preferences) -> Duration {
     preferences.wait.map_or(Duration::from_millis(http.wait_ms.into()), |wait| wait.min(most))
 }
 
-/// The row, where the caller wants it and nothing else has changed it since: a stored answer is
-/// given without it.
+/// The row, where the caller wants it, may read it, and nothing else has changed it since: a stored
+/// answer is given without it.
 async fn row(
     call: &Call<'_>,
     entity: &Entity,
@@ -86,7 +86,7 @@ async fn row(
 ) -> Option<Vec<u8>> {
     let wanted = preferences.returns == Some(Return::Representation);
     let there = outcome.outcome == "applied" && outcome.effect.as_deref() != Some("deleted");
-    if !wanted || !there || outcome.replayed {
+    if !wanted || !call.reads || !there || outcome.replayed {
         return None;
     }
     let found = read::find(call.ingress, entity, &outcome.key).await.ok()??;

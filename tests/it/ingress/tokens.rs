@@ -6,9 +6,10 @@ use std::path::Path;
 use super::{Stage, brief, patch};
 use crate::support::{Request, request, wait};
 
-/// SHA-256 of `alpha` and `beta`, as `sha256sum` makes them.
+/// SHA-256 of `alpha`, `beta` and `gamma`, as `sha256sum` makes them.
 const ALPHA: &str = "8ed3f6ad685b959ead7022518e1af76cd816f8e8ec7ccdda1ed4018e8f2223f8";
 const BETA: &str = "f44e64e75f3948e9f73f8dfa94721c4ce8cbb4f265c4790c702b2d41cfbf2753";
+const GAMMA: &str = "be9d587defa1f0c09ef49eb17e206983a5f8f8289e4281860bd0ee5a19592c67";
 
 fn write(file: &Path, tokens: &[(&str, &str, &str)]) {
     let tokens = tokens.iter().map(|(name, sha256, scopes)| {
@@ -28,7 +29,8 @@ fn by(request: Request, authorization: &str) -> Request {
 async fn a_token_opens_what_its_scopes_name_for_as_long_as_it_is_in_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("tokens.toml");
-    write(&file, &[("shop", ALPHA, "'write'"), ("desk", BETA, "'read'")]);
+    let desks = [("desk", BETA, "'read'"), ("ops", GAMMA, "'operate'")];
+    write(&file, &[&[("shop", ALPHA, "'write'")], desks.as_slice()].concat());
     let mut stage = Stage::with(&[("http.tokens_file", file.to_str().unwrap())]).await;
     let put = || patch("customer/A", "1", "{}");
     let read = || request("GET", "/v1/customer/A");
@@ -49,6 +51,8 @@ async fn a_token_opens_what_its_scopes_name_for_as_long_as_it_is_in_the_file() {
         (read(), "Bearer alpha", 403, lacks("read")),
         (read(), "Bearer beta", 200, String::new()),
         (status(), "Bearer beta", 200, String::new()),
+        (status(), "Bearer alpha", 200, String::new()),
+        (status(), "Bearer gamma", 403, lacks("read")),
         (request("GET", "/livez"), "", 200, String::new()),
         (request("GET", "/readyz"), "", 200, String::new()),
         (request("GET", "/metrics"), "", 200, String::new()),
@@ -84,4 +88,23 @@ async fn a_token_opens_what_its_scopes_name_for_as_long_as_it_is_in_the_file() {
     stage.send(by(put(), "Bearer beta")).await.was(201);
     let log = stage.ingress.log();
     assert!(!log.contains("alpha") && !log.contains("beta"), "no token is logged: {log}");
+}
+
+#[tokio::test]
+async fn who_may_only_write_is_shown_no_row() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tokens.toml");
+    write(&file, &[("shop", ALPHA, "'write'"), ("desk", BETA, "'write', 'read'")]);
+    let mut stage = Stage::with(&[("http.tokens_file", file.to_str().unwrap())]).await;
+    let call = |id: &str| {
+        let call = patch("customer/A", id, r#"{"name":"Ada"}"#);
+        call.header("prefer", "return=representation")
+    };
+    let table = [("alpha", None), ("beta", Some("return=representation"))];
+    for (token, honoured) in table {
+        let answer = stage.send(by(call(token), &format!("Bearer {token}"))).await;
+        let shown = answer.json()["points"].is_number();
+        assert_eq!(shown, honoured.is_some(), "{token}: {answer:?}");
+        assert_eq!(answer.header("preference-applied"), honoured, "{token}");
+    }
 }
