@@ -6,7 +6,7 @@ use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Connection, ConnectionProperties};
 
-use crate::support::{Scene, Worker, entities, wait, write};
+use crate::support::{Cli, Scene, Worker, entities, wait, write};
 
 #[tokio::test]
 async fn an_existing_queue_with_other_arguments_is_named_and_nothing_is_repaired() {
@@ -86,4 +86,18 @@ async fn a_worker_waits_for_a_broker_that_is_not_there_yet() {
     assert!(!worker.log().contains("guest:guest"), "a password is in the log");
     worker.signal("TERM");
     assert_eq!(worker.exit_code().await, 0);
+}
+
+#[tokio::test]
+async fn a_migration_that_refuses_to_run_says_what_is_to_be_done() {
+    let scene = Scene::new(entities::ITEMS, entities::ITEM).await;
+    scene.execute("delete from keylane.migrations where version = 4").await;
+    for generation in [1, 2] {
+        let open = "insert into keylane.generations (generation, partitions, state)";
+        scene.execute(&format!("{open} values ({generation}, 4, 'open')")).await;
+    }
+    let refused = Cli::new(&scene).run(&["migrate"]).await.ended(1);
+    for said in ["migration 4 is not applied", "more than one generation", "set state = 'closed'"] {
+        assert!(refused.error.contains(said), "{refused:?}");
+    }
 }
