@@ -93,8 +93,9 @@ async fn a_migration_that_refuses_to_run_says_what_is_to_be_done() {
     let scene = Scene::new(entities::ITEMS, entities::ITEM).await;
     scene.execute("delete from keylane.migrations where version = 4").await;
     for generation in [1, 2] {
-        let open = "insert into keylane.generations (generation, partitions, state)";
-        scene.execute(&format!("{open} values ({generation}, 4, 'open')")).await;
+        let open = "insert into keylane.generations \
+                    (generation, partitions, state, broker, planned_by)";
+        scene.execute(&format!("{open} values ({generation}, 4, 'open', '', '')")).await;
     }
     let refused = Cli::new(&scene).run(&["migrate"]).await.ended(1);
     for said in ["migration 4 is not applied", "more than one generation", "set state = 'closed'"] {
