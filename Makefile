@@ -1,7 +1,7 @@
 # Owns the short names of everything one does here; what is longer than a line lives in scripts/.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all test-rolls test-cluster check check-api check-deploy image bench demo-race flights servers-start servers-stop clean
+.PHONY: help run test test-all test-rolls test-cluster soak check check-api check-deploy image bench demo-race flights servers-start servers-stop clean
 
 export RUSTDOCFLAGS := -D warnings
 
@@ -20,6 +20,7 @@ test-all: test ## the same, the tests once more against RabbitMQ 4, a cluster, a
 	@KEYLANE_BROKER=4 scripts/test.sh
 	@$(MAKE) --no-print-directory test-rolls
 	@$(MAKE) --no-print-directory test-cluster
+	@$(MAKE) --no-print-directory soak MINUTES=5
 	@$(MAKE) --no-print-directory image
 
 test-rolls: ## ten restarts of the broker under load, on RabbitMQ 3, and on 4 with and without Khepri
@@ -31,6 +32,10 @@ test-cluster: ## what three brokers together do to the promise when one of them 
 	@scripts/install.sh test
 	@scripts/test.sh --ignore-default-filter --no-capture -E 'test(/^cluster::/)'
 	@KEYLANE_BROKER=4 scripts/test.sh --ignore-default-filter --no-capture -E 'test(/^cluster::/)'
+
+soak: ## load while workers, broker and database fail now and then: nothing lost, nothing grows (MINUTES=60)
+	@scripts/install.sh test
+	@MINUTES=$(or $(MINUTES),60) scripts/test.sh --ignore-default-filter --no-capture -E 'test(/^soak::/)'
 
 check: ## formatting, lints, documentation and scripts, without servers
 	cargo fmt --check

@@ -90,7 +90,8 @@ check_metrics() {
 check_supply() {
   quietly "what is linked" cargo deny --locked check bans licenses sources
   quietly "unused dependencies" cargo shear --locked
-  scripts/sbom.py >"$state/keylane.spdx.json"
+  SOURCE_DATE_EPOCH=1 scripts/sbom.py >"$state/keylane.spdx.json"
+  SOURCE_DATE_EPOCH=1 scripts/sbom.py | cmp - "$state/keylane.spdx.json" || die "the bill of materials is another one each time"
   quietly "the bill of materials" pyspdxtools --infile "$state/keylane.spdx.json"
 }
 
@@ -152,7 +153,7 @@ check_check() {
   broken "a budget that lets nobody go" $workloads 's/maxUnavailable: {{.*/maxUnavailable: 0/' "lets somebody go" manifests
   broken "a network without names" $templates/networkpolicy.yaml 's/port: 53, protocol: UDP/port: 53, protocol: TCP/' "ask DNS" manifests
   broken "a service account with a token" $templates/config.yaml 's/automountServiceAccountToken: false/automountServiceAccountToken: true/' "no token" manifests
-  broken "a monitor that finds nothing" $monitoring 's/instance: {{ .Release.Name }}/instance: monitor/' "finds every Service" manifests ingress
+  broken "a monitor that finds nothing" $monitoring 's/instance: {{ .Release.Name | quote }}/instance: monitor/' "finds every Service" manifests ingress
   broken "a monitor that asks elsewhere" $monitoring 's/port: http/port: metrics/' "asks the port" manifests ingress
   broken "a dashboard without panels" $files/dashboard.json 's/"panels"/"rows"/' "panels" manifests ingress
   broken "a missed worker where there is none" $monitoring 's/eq .Values.mode "ingress"/eq .Values.mode "none"/' "nobody is missed" manifests ingress
@@ -162,6 +163,9 @@ check_check() {
   broken "pods on one node" deploy/chart/values.yaml '/^topologySpread/,/when/s/enabled: true/enabled: false/' "spread" manifests
   broken "a secret under another name" $pod 's/path: amqp-url/path: amqp/' "what is mounted is read" manifests
   broken "a scaler that counts what is held" $templates/keda.yaml 's/\[.\]\[0-9\]+\[.\]\[0-9\]+\$/[.]/' "counts nothing else" manifests keda
+  broken "a database by whatever authority" $pod 's/ternary "verify-full"/ternary "prefer"/' "measured against the CA" manifests tls
+  broken "a scaler that does not know the authority" $templates/keda.yaml '/tls: enable/s/enable/disable/' "KEDA trusts" manifests everything
+  broken "an ingress with the secret of the workers" $workloads 's/ "of" .of/ "of" "worker"/' "meant for it" manifests everything
   broken "a scaler that counts nothing" $templates/keda.yaml 's/queueName: ^/queueName: ^q/' "counts the partitions" manifests keda
   broken "a limit on processor time" deploy/chart/values.schema.json 's/"cpu": false/"cpu": true/' "not refused" refusals
   broken "a pod that sees the node's processes" $templates/migrate.yaml 's/restartPolicy: Never/restartPolicy: Never\n      hostPID: true/' CKV_K8S_17 policies

@@ -68,6 +68,9 @@ publish=("$keylane" publish "$project/examples/shop/writes.ndjson")
 refuses "another CA for the broker" amqp.tls_ca_file env SSL_CERT_FILE="$certificates/other.crt" "${publish[@]}"
 refuses "no certificate for the broker" "set amqp.tls_cert_file" env -u KEYLANE__AMQP__TLS_CERT_FILE -u KEYLANE__AMQP__TLS_KEY_FILE "${publish[@]}"
 
+asks() { grep '"broker.arguments"' -A 1 <<<"$("$@" doctor --output json || true)"; }
+export KEYLANE__AMQP__MANAGEMENT_URL=$KEYLANE_MANAGEMENTS_URL
+asks env SSL_CERT_FILE="$certificates/other.crt" "$keylane" | grep -q skipped || die "the management API is asked by whatever authority"
 launch "$state/worker.pid" "$state/worker.log" env "KEYLANE_WORKER_STATE=$state" "$keylane" run
 ready() { curl -fs -o /dev/null --cacert "$certificates/ca.crt" --resolve "localhost:${http#*:}:127.0.0.1" "https://localhost:${http#*:}/readyz"; }
 wait_until 60 ready || die "keylane is not ready over TLS: $(tail -n 20 "$state/worker.log")"
@@ -77,5 +80,6 @@ applied() { (($(plain_sql 'select count(*) from keylane.ledger') > 0)); }
 wait_until 30 applied || die "nothing is applied over TLS: $(tail -n 20 "$state/worker.log")"
 subjects=$(plain_sql "select distinct ssl, client_dn from pg_stat_ssl join pg_stat_activity using (pid) where application_name like 'keylane %'")
 [[ $subjects == 't|/CN=client' ]] || die "the database sees keylane as: $subjects"
+! asks "$keylane" | grep -q skipped || die "the management API is not asked over TLS"
 stop_worker TERM
 say "broker, database and keylane itself speak TLS, by our own CA and with a client certificate"

@@ -43,12 +43,18 @@ printf 'FROM scratch\nADD base.tar /\n' >"$state/base/Dockerfile"
 build --tag debian:bookworm-slim "$state/base"
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)
+# Of one commit the same image, as far as the base is the same.
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}
+export SOURCE_DATE_EPOCH
+created=$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ)
 build --file deploy/Dockerfile --build-context "build=$state/program" \
-  --build-arg "VERSION=$version" --build-arg "REVISION=$revision" --tag keylane .
+  --build-arg "VERSION=$version" --build-arg "REVISION=$revision" \
+  --label "org.opencontainers.image.created=$created" --tag keylane .
 
 image_says() { buildah_here inspect --type image --format "$1" keylane; }
 [[ $(image_says '{{.OCIv1.Config.User}} {{.OCIv1.Config.StopSignal}}') == "65532:65532 SIGTERM" ]] || die "the image names another user or signal"
 [[ $(image_says '{{index .OCIv1.Config.Labels "org.opencontainers.image.version"}}') == "$version" ]] || die "the image has no version"
+[[ $(image_says '{{index .OCIv1.Config.Labels "org.opencontainers.image.created"}}') == "$created" ]] || die "the image does not say of when it is"
 root=$(buildah_here mount "$(buildah_here from --pull-never keylane)")
 
 # in_image COMMAND…: as the image's user; its root is read-only, and gone with the command's own mounts.

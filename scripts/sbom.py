@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """A software bill of materials, SPDX 2.3: sbom.py [IMAGE-ROOT] > keylane.spdx.json
 
-Lists the crates that Cargo.lock puts into the program, and the Debian packages whose records the image carries.
+Lists the crates that Cargo.lock puts into the program, and the Debian packages whose records the image carries. The same content is
+the same document: its name follows from it, and SOURCE_DATE_EPOCH sets its time.
 """
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -71,13 +73,16 @@ def main():
             url = f"pkg:deb/debian/{name}@{version.replace('+', '%2B')}?arch={fields['Architecture']}&distro=bookworm"
             packages.append(entry(identity, name, version, url, None))
             relations.append((ids[root], "DEPENDS_ON", identity))
-    made = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    seconds = os.environ.get("SOURCE_DATE_EPOCH")
+    moment = datetime.fromtimestamp(int(seconds), timezone.utc) if seconds else datetime.now(timezone.utc)
+    made = moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    content = json.dumps([made, packages, relations], sort_keys=True)
     json.dump({
         "spdxVersion": "SPDX-2.3",
         "dataLicense": "CC0-1.0",
         "SPDXID": "SPDXRef-DOCUMENT",
         "name": f"keylane-{known[root]['version']}",
-        "documentNamespace": f"urn:uuid:{uuid.uuid4()}",
+        "documentNamespace": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_OID, content)}",
         "creationInfo": {"created": made, "creators": ["Tool: keylane-sbom"]},
         "packages": packages,
         "relationships": [{"spdxElementId": a, "relationshipType": kind, "relatedSpdxElement": b} for a, kind, b in relations],

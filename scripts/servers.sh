@@ -6,8 +6,9 @@
 #   servers.sh stop-rabbit|stop-postgres DIR     until the next restart
 #   servers.sh block-rabbit|unblock-rabbit DIR   an alarm that stops all publishing, and its end
 #   servers.sh cut-rabbit DIR                    all its connections are closed
-#   servers.sh secure-rabbit DIR                 one port more, for TLS, that wants a certificate of its clients; its own are
-#                                                ca.crt, localhost.crt and localhost.key in DIR/certificates
+#   servers.sh secure-rabbit DIR                 two ports more, for TLS: AMQP, which wants a certificate of its clients, and
+#                                                the management API. The broker's own are ca.crt, localhost.crt and
+#                                                localhost.key in DIR/certificates
 # KEYLANE_BROKER=3 (what the machine has installed) or 4 (see rabbitmq4.sh), settled at the first start of a folder;
 # KEYLANE_KHEPRI=1 moves a broker 4 to its new metadata store.
 set -euo pipefail
@@ -15,7 +16,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$here/lib.sh"
 
 usage() {
-  sed -n '3,10s/^# *//p' "${BASH_SOURCE[0]}" >&2
+  sed -n '3,13s/^# *//p' "${BASH_SOURCE[0]}" >&2
   exit 2
 }
 
@@ -32,7 +33,7 @@ load() {
   rabbit_dir=$home/rabbitmq postgres_dir=$home/postgres
   rabbit_mark=RABBITMQ_NODENAME=$node epmd_mark=ERL_EPMD_PORT=$((first_port + 3)) postgres_mark=KEYLANE_POSTGRES=$home
   amqp_port=$first_port management_port=$((first_port + 1)) dist_port=$((first_port + 2))
-  epmd_port=$((first_port + 3)) postgres_port=$((first_port + 4)) amqps_port=$((first_port + 5))
+  epmd_port=$((first_port + 3)) postgres_port=$((first_port + 4)) amqps_port=$((first_port + 5)) managements_port=$((first_port + 6))
   enter_broker
 }
 
@@ -44,7 +45,7 @@ remember() {
 settle() {
   mkdir -p "$dir"
   if ! load; then
-    home=$dir broker=${KEYLANE_BROKER:-3} node=keylane-$RANDOM$RANDOM@localhost first_port=$(free_ports 6)
+    home=$dir broker=${KEYLANE_BROKER:-3} node=keylane-$RANDOM$RANDOM@localhost first_port=$(free_ports 7)
     [[ $broker == [34] ]] || die "KEYLANE_BROKER is 3 or 4, not $broker"
     # The servers' users must reach their data, and a unix socket's path may have 107 bytes.
     if ((${#dir} > 80)) || ! enterable "$dir"; then
@@ -55,7 +56,7 @@ settle() {
   elif [[ ${KEYLANE_BROKER:-$broker} != "$broker" ]]; then
     die "$dir holds a broker $broker; 'stop --wipe' it first"
   elif ! rabbit_pid >/dev/null && ! postgres_pid >/dev/null && ports_taken; then
-    first_port=$(free_ports 6)
+    first_port=$(free_ports 7)
     remember
   fi
   load
@@ -64,7 +65,7 @@ settle() {
 
 ports_taken() {
   local port
-  for ((port = first_port; port < first_port + 6; port++)); do
+  for ((port = first_port; port < first_port + 7; port++)); do
     [[ $port == "$epmd_port" ]] || ! port_open "$port" || return 0
   done
   return 1
@@ -112,6 +113,11 @@ ssl_options.certfile = $seen_as/certificates/localhost.crt
 ssl_options.keyfile = $seen_as/certificates/localhost.key
 ssl_options.verify = verify_peer
 ssl_options.fail_if_no_peer_cert = true
+management.ssl.ip = 127.0.0.1
+management.ssl.port = $managements_port
+management.ssl.cacertfile = $seen_as/certificates/ca.crt
+management.ssl.certfile = $seen_as/certificates/localhost.crt
+management.ssl.keyfile = $seen_as/certificates/localhost.key
 EOF
   fi
   echo '[rabbitmq_consistent_hash_exchange,rabbitmq_management].' >"$rabbit_dir/enabled_plugins"
@@ -263,6 +269,7 @@ export AMQPS_URL=amqps://guest:guest@localhost:$amqps_port/%2f
 export DATABASE_URL=postgres://keylane@127.0.0.1:$postgres_port/keylane
 export DATABASE_ADMIN_URL=postgres://postgres@127.0.0.1:$postgres_port/postgres
 export KEYLANE_MANAGEMENT_URL=http://guest:guest@127.0.0.1:$management_port
+export KEYLANE_MANAGEMENTS_URL=https://guest:guest@localhost:$managements_port
 export KEYLANE_SERVERS_DIR=$(printf %q "$dir")
 EOF
 }

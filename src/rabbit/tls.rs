@@ -22,6 +22,15 @@ pub fn check(amqp: &Amqp) -> Result<(), BrokerError> {
     if named.iter().any(|file| file.is_some()) { connector(amqp).map(drop) } else { Ok(()) }
 }
 
+/// Whom the broker's other doors are trusted by: the authorities of `amqp.tls_ca_file` and no
+/// others, else those of the machine; each in DER.
+pub fn authorities(amqp: &Amqp) -> Result<Vec<CertificateDer<'static>>, BrokerError> {
+    match &amqp.tls_ca_file {
+        Some(file) => certificates("amqp.tls_ca_file", file),
+        None => Ok(rustls_native_certs::load_native_certs().certs),
+    }
+}
+
 /// What makes a connection one of TLS.
 pub(super) fn connector(amqp: &Amqp) -> Result<RustlsConnector, BrokerError> {
     let trusted = trusted(amqp)?;

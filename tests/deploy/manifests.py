@@ -11,7 +11,7 @@ import tomllib
 import yaml
 from kubernetes_validate import validate
 
-from wiring import check_none, check_wiring, templates as pods
+from wiring import check_everything, check_none, check_wiring, templates as pods
 
 VERSIONS = ("1.30", "1.37")
 # Large, so they are loaded only for what needs them.
@@ -141,6 +141,8 @@ def main():
             check(documents)
             if path.endswith("/none.yaml"):
                 check_none(documents)
+            if path.endswith("/everything.yaml"):
+                check_everything(documents)
         except Exception as failure:  # noqa: BLE001 - of whatever kind, it is told with the file's name
             sys.exit(f"{path}: {type(failure).__name__}: {' '.join(str(failure).split())[:500]}")
 

@@ -14,6 +14,17 @@ def check_none(documents):
         assert deployment["spec"]["template"]["spec"].get("topologySpreadConstraints"), "pods are spread over nodes and zones"
 
 
+def check_everything(documents):
+    secrets = {
+        document["metadata"]["name"]: volume["secret"]["secretName"]
+        for document in documents
+        if document["kind"] == "Deployment"
+        for volume in document["spec"]["template"]["spec"]["volumes"]
+        if volume["name"] == "secrets"
+    }
+    assert secrets == {"shop-lane-worker": "shop", "shop-lane-ingress": "123"}, "each has the secret that is meant for it"
+
+
 def templates(by_kind):
     for document in by_kind.get("Deployment", []) + by_kind.get("Job", []):
         yield document["spec"]["template"]
@@ -97,7 +108,23 @@ def check_scaler(by_kind, settings):
                 assert not any(queues.search(queue) for queue in others), "KEDA counts nothing else"
 
 
+def check_authorities(by_kind):
+    """Whoever is given an authority of their own measures the other side against it."""
+    own = set()
+    for template in templates(by_kind):
+        variables = {variable["name"]: variable.get("value") for variable in template["spec"]["containers"][0]["env"]}
+        own.add("PGSSLROOTCERT" in variables)
+        assert "PGSSLROOTCERT" not in variables or variables["PGSSLMODE"] in ("verify-ca", "verify-full"), "the database is measured against the CA"
+    assert len(own) == 1, "all trust the same authorities"
+    configs = {config["metadata"]["name"]: config["data"] for config in by_kind["ConfigMap"]}
+    for authentication in by_kind.get("TriggerAuthentication", []):
+        given = {target["parameter"] for target in authentication["spec"]["secretTargetRef"]}
+        words = {word["parameter"]: configs[word["name"]][word["key"]] for word in authentication["spec"].get("configMapTargetRef", [])}
+        assert ("ca" in given) == own.pop() == (words == {"tls": "enable"}), "KEDA trusts the same authorities"
+
+
 def check_wiring(by_kind, settings):
+    check_authorities(by_kind)
     check_hooks(by_kind)
     check_rolls(by_kind)
     check_network(by_kind)

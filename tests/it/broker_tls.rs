@@ -71,6 +71,22 @@ async fn a_broker_that_wants_a_certificate_gets_it_and_every_refusal_names_its_f
         }
     }
     goes_through(&scene, &certificates).await;
+    is_asked_over_tls(&scene, &own.managements, &certificates).await;
+}
+
+/// The management API is trusted by the authorities that the broker is trusted by.
+async fn is_asked_over_tls(scene: &Scene, url: &str, certificates: &Certificates) {
+    let unknown = ("tls_ca_file", "stranger.crt");
+    for (authority, status) in [(Some(CA), "ok"), (Some(unknown), "skipped"), (None, "skipped")] {
+        let named = files(certificates, &[authority.as_slice(), &[CERT, KEY]].concat());
+        let mut settings =
+            vec![("amqp.management_url", url), ("amqp.url", scene.servers.amqps.as_str())];
+        settings.extend(named.iter().map(|(path, value)| (path.as_str(), value.as_str())));
+        let args = ["doctor", "--output", "json"];
+        let found = Cli::new(scene).run_set(&args, &settings).await.list();
+        let line = found.iter().find(|line| line["name"] == "broker.arguments").unwrap();
+        assert_eq!(line["status"], status, "{authority:?}: {line}");
+    }
 }
 
 /// With the right files a worker, an ingress and a command are let in, and a write is applied.

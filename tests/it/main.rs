@@ -47,6 +47,7 @@ mod rolls;
 mod rolls_without;
 mod senders;
 mod servers_lost;
+mod soak;
 mod start;
 mod stop;
 mod support;

@@ -17,8 +17,8 @@
 
 {{- /* Labels that never change; those of pods and of selectors. Takes root and component. */ -}}
 {{- define "keylane.selector" -}}
-app.kubernetes.io/name: {{ include "keylane.name" .root }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/name: {{ include "keylane.name" .root | quote }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .component }}
 {{- end }}
 
@@ -76,6 +76,11 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- end -}}
 {{- if gt (int $worker.shards) $partitions -}}
 {{- fail (printf "worker.shards (%d) is more than config.amqp.partitions (%d)" (int $worker.shards) $partitions) -}}
+{{- end -}}
+{{- /* Of a shard's pods one works, or one a partition, and another stands by. */ -}}
+{{- $shard := max 2 (div (add $partitions (int $worker.shards) -1) (int $worker.shards)) -}}
+{{- if and (gt (int $worker.shards) 1) (gt (int $worker.replicas) (int $shard)) -}}
+{{- fail (printf "worker.replicas (%d) is more than a shard has work for (%d): there are as many pods as worker.shards times worker.replicas" (int $worker.replicas) (int $shard)) -}}
 {{- end -}}
 {{- if and (gt (int $worker.shards) 1) (eq .Values.mode "run") -}}
 {{- fail "worker.shards wants workers of their own: mode split or worker" -}}

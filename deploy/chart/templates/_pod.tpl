@@ -22,7 +22,7 @@ tolerations: {{- toYaml . | nindent 2 }}
 affinity: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with .Values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- end }}
 
@@ -42,7 +42,8 @@ securityContext:
 - {name: SSL_CERT_FILE, value: /etc/keylane/ca/ca.crt}
 - {name: PGSSLROOTCERT, value: /etc/keylane/ca/ca.crt}
 {{- end }}
-{{- with .Values.tls.database.mode }}
+{{- /* A CA that nobody is measured against would be of no use. */}}
+{{- with .Values.tls.database.mode | default (ternary "verify-full" "" (ne .Values.tls.ca.secret "")) }}
 - {name: PGSSLMODE, value: {{ . }}}
 {{- end }}
 {{- if .Values.tls.database.clientSecret }}
@@ -73,42 +74,43 @@ securityContext:
 {{- end }}
 {{- end }}
 
-{{- /* Takes root, config (the ConfigMap) and serves. */ -}}
+{{- /* Takes root, config (the ConfigMap), serves, and of: whose secrets. */ -}}
 {{- define "keylane.volumes" -}}
 {{- $secrets := .root.Values.secrets -}}
+{{- $secret := ternary ($secrets.ingressSecret | default $secrets.existingSecret) $secrets.existingSecret (eq .of "ingress") -}}
 - name: config
   configMap: {name: {{ .config }}}
 - name: secrets
   secret:
-    secretName: {{ $secrets.existingSecret }}
+    secretName: {{ $secret | quote }}
     defaultMode: 0440
     items:
-      - {key: {{ $secrets.amqpUrl }}, path: amqp-url}
-      - {key: {{ $secrets.databaseUrl }}, path: database-url}
+      - {key: {{ $secrets.amqpUrl | quote }}, path: amqp-url}
+      - {key: {{ $secrets.databaseUrl | quote }}, path: database-url}
       {{- if .serves }}
-      - {key: {{ $secrets.tokens }}, path: tokens.toml}
+      - {key: {{ $secrets.tokens | quote }}, path: tokens.toml}
       {{- end }}
       {{- with $secrets.managementUrl }}
-      - {key: {{ . }}, path: management-url}
+      - {key: {{ . | quote }}, path: management-url}
       {{- end }}
 {{- with .root.Values.tls }}
 {{- if .ca.secret }}
 - name: ca
   secret:
-    secretName: {{ .ca.secret }}
-    items: [{key: {{ .ca.key }}, path: ca.crt}]
+    secretName: {{ .ca.secret | quote }}
+    items: [{key: {{ .ca.key | quote }}, path: ca.crt}]
 {{- end }}
 {{- if .broker.clientSecret }}
 - name: broker
-  secret: {secretName: {{ .broker.clientSecret }}, defaultMode: 0440}
+  secret: {secretName: {{ .broker.clientSecret | quote }}, defaultMode: 0440}
 {{- end }}
 {{- if .database.clientSecret }}
 - name: database
-  secret: {secretName: {{ .database.clientSecret }}, defaultMode: 0440}
+  secret: {secretName: {{ .database.clientSecret | quote }}, defaultMode: 0440}
 {{- end }}
 {{- if .serving.secret }}
 - name: serving
-  secret: {secretName: {{ .serving.secret }}, defaultMode: 0440}
+  secret: {secretName: {{ .serving.secret | quote }}, defaultMode: 0440}
 {{- end }}
 {{- end }}
 {{- end }}

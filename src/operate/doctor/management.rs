@@ -6,13 +6,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use super::{Check, Newest, permissions, policies, topology};
+use crate::rabbit::error::BrokerError;
 use crate::rabbit::probe::Address;
+use crate::rabbit::tls;
+use crate::settings::Amqp;
 
 /// What was answered, or why not.
 pub type Answer<T> = Result<T, String>;
@@ -80,8 +84,11 @@ pub struct Findings {
 
 impl Findings {
     /// Asks everything, on a thread that may wait.
-    pub async fn gather(url: &SecretString, address: &Address, answer_max: Duration) -> Self {
-        let api = Arc::new(Api::new(url, answer_max));
+    pub async fn gather(amqp: &Amqp, address: &Address) -> Self {
+        let api = match Api::new(amqp) {
+            Ok(api) => Arc::new(api),
+            Err(why) => return Self::unknown(&why.to_string()),
+        };
         let (vhost, user) = (in_path(&address.vhost), in_path(&address.user));
         let asking = tokio::task::spawn_blocking(move || Self {
             overview: api.get("overview"),
@@ -161,10 +168,16 @@ struct Api {
 }
 
 impl Api {
-    fn new(url: &SecretString, answer_max: Duration) -> Self {
-        let config = ureq::Agent::config_builder().timeout_global(Some(answer_max)).build();
-        let base = format!("{}/api", url.expose_secret().trim_end_matches('/'));
-        Self { agent: config.new_agent(), base }
+    /// Trusts whom the connections to the broker trust.
+    fn new(amqp: &Amqp) -> Result<Self, BrokerError> {
+        let authorities = tls::authorities(amqp)?;
+        let roots = authorities.iter().map(|root| Certificate::from_der(root).to_owned());
+        let tls = TlsConfig::builder().root_certs(RootCerts::from(roots)).build();
+        let answer_max = Duration::from_millis(amqp.timeout_ms.get().into());
+        let config =
+            ureq::Agent::config_builder().timeout_global(Some(answer_max)).tls_config(tls).build();
+        let base = format!("{}/api", amqp.management_url.expose_secret().trim_end_matches('/'));
+        Ok(Self { agent: config.new_agent(), base })
     }
 
     fn get<T: DeserializeOwned>(&self, path: &str) -> Answer<T> {

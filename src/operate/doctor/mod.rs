@@ -11,8 +11,6 @@ mod policies;
 mod routing;
 mod topology;
 
-use std::time::Duration;
-
 use secrecy::ExposeSecret;
 use serde::Serialize;
 
@@ -94,7 +92,6 @@ pub struct Newest {
 /// Makes every check; what cannot be looked at is skipped, with the reason.
 pub async fn examine(settings: &Settings) -> Vec<Check> {
     let amqp = &settings.amqp;
-    let answer_max = Duration::from_millis(amqp.timeout_ms.get().into());
     let Some(address) = Address::parse(&amqp.url) else {
         return vec![Check::failure(
             "broker.reachable",
@@ -107,7 +104,7 @@ pub async fn examine(settings: &Settings) -> Vec<Check> {
     let findings = if amqp.management_url.expose_secret().is_empty() {
         None
     } else {
-        Some(Findings::gather(&amqp.management_url, &address, answer_max).await)
+        Some(Findings::gather(amqp, &address).await)
     };
     checks.extend(broker::examine(amqp, &address, newest.as_ref(), findings.as_ref()).await);
     checks.extend(management::examine(&amqp.prefix, &address, newest.as_ref(), findings.as_ref()));

@@ -66,6 +66,8 @@ impl Drop for Vhost {
 /// A broker and a database server that belong to one test; gone when dropped.
 pub(crate) struct OwnServers {
     dir: Folder,
+    /// The broker's management API over TLS, for those who secured it.
+    pub managements: String,
     pub servers: Servers,
 }
 
@@ -93,7 +95,7 @@ impl OwnServers {
             database: read("DATABASE_URL"),
             admin: read("DATABASE_ADMIN_URL"),
         };
-        Self { dir, servers }
+        Self { dir, managements: read("KEYLANE_MANAGEMENTS_URL"), servers }
     }
 
     /// Opens the broker's port for TLS, which wants a certificate of its clients.
