@@ -65,6 +65,8 @@ async fn served(ingress: &Process) {
     assert_eq!(send(write()).await.status, 201, "a repeat is looked up");
     assert_eq!(send(request("GET", "/v1/customer/A")).await.status, 200);
     assert_eq!(send(request("GET", "/v1/writes/customer/1")).await.status, 200);
+    let unknown = request("GET", "/v1/writes/customer/nothing");
+    assert_eq!(send(unknown).await.status, 202, "it may rest");
     let later = request("PATCH", "/v1/customer/A").id("2").header("prefer", "wait=0").body("{}");
     assert!(matches!(send(later).await.status, 200 | 202));
 }
