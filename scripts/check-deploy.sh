@@ -40,6 +40,13 @@ check_recipe() {
 render_all() {
   local values name
   mkdir -p "$state/rendered"
+  if [[ $only == '*' ]]; then
+    # What the guide tells to write is tried as it stands there.
+    sed -n '/^   ```yaml$/,/^   ```$/{/```/d;s/^   //p}' docs/KUBERNETES.md >"$state/guide.yaml"
+    grep -q '^config:' "$state/guide.yaml" || die "docs/KUBERNETES.md has no values"
+    quietly "the guide's values" render "$helm4" "$state/guide.yaml"
+    mv "$state/said" "$state/rendered/guide.yaml"
+  fi
   for values in "$cases"/values/$only.yaml "$root"/deploy/examples/values-${only#values-}.yaml; do
     [[ -e $values ]] || continue
     name=$(basename "$values")

@@ -42,6 +42,7 @@ mod replay;
 mod replay_outages;
 mod resize;
 mod restored;
+mod rights;
 mod ring;
 mod rolls;
 mod rolls_without;
