@@ -12,6 +12,10 @@ use crate::support::{Client, request};
 /// A read is given up long before: half a second, and some for a machine that is busy.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 
+/// So that the database itself does not end a wait, as it does not when it hangs.
+const PATIENT: [(&str, &str); 2] =
+    [("database.statement_timeout_ms", "60000"), ("database.lock_timeout_ms", "50000")];
+
 /// Makes every reader of these tables wait for as long as the connection is held.
 async fn hang(stage: &Stage, tables: &'static str) -> PgConnection {
     let mut intruder = stage.scene.intruder().await;
@@ -22,7 +26,7 @@ async fn hang(stage: &Stage, tables: &'static str) -> PgConnection {
 
 #[tokio::test]
 async fn a_read_that_gets_no_answer_is_told_so_and_a_write_is_accepted() {
-    let mut stage = Stage::new().await;
+    let mut stage = Stage::with(&PATIENT).await;
     stage.send(patch("customer/A", "1", "{}")).await.was(201);
     let hung = hang(&stage, "lock table public.customers, keylane.ledger in access exclusive mode");
     let hung = hung.await;
@@ -43,7 +47,7 @@ async fn a_read_that_gets_no_answer_is_told_so_and_a_write_is_accepted() {
 
 #[tokio::test]
 async fn reads_that_wait_are_bounded_and_leave_the_places_of_writes_alone() {
-    let mut stage = Stage::with(&[("http.requests_max", "3")]).await;
+    let mut stage = Stage::with(&[PATIENT[0], PATIENT[1], ("http.requests_max", "3")]).await;
     stage.send(patch("customer/A", "1", "{}")).await.was(201);
     let hung = hang(&stage, "lock table public.customers in access exclusive mode").await;
     let port = stage.ingress.port;
@@ -63,7 +67,7 @@ async fn reads_that_wait_are_bounded_and_leave_the_places_of_writes_alone() {
 
 #[tokio::test]
 async fn a_catalogue_that_cannot_be_read_again_is_taken_as_it_was() {
-    let mut stage = Stage::new().await;
+    let mut stage = Stage::with(&PATIENT).await;
     let hung = hang(&stage, "lock table pg_catalog.pg_attrdef in access exclusive mode").await;
     let started = Instant::now();
     let answer = stage.send(patch("customer/A", "1", r#"{"nmae":"Ada"}"#)).await;
