@@ -51,7 +51,7 @@ pub async fn run(settings: Settings, roles: Roles, reload: Reload) -> anyhow::Re
     // Each ends when the one before it has: requests, then lanes, then probes.
     let (answered, drained) = (CancellationToken::new(), CancellationToken::new());
     let entities = Arc::clone(&catalogue);
-    let unread = move || vec![Check::of("database", entities.missing())];
+    let unread = move || vec![Check::of("entities", entities.missing())];
     let mut checks: Vec<Checks> = vec![Box::new(unread)];
     let mut router = axum::Router::new();
     if roles.ingress {

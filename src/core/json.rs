@@ -4,6 +4,7 @@
 //! Never: turns a number into a binary float, or builds a tree.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use super::column::Mismatch;
 use super::number;
@@ -72,29 +73,45 @@ pub(super) fn string(json: &str) -> Result<Cow<'_, str>, Mismatch> {
 }
 
 /// Checks that PostgreSQL can keep a document: no NUL, no half of a surrogate pair, not too deep,
-/// and, where `numbers` become numeric (jsonb), none that is out of its range.
-pub(super) fn check_document(json: &str, numbers: bool) -> Result<(), Mismatch> {
+/// and, where it is taken apart (`jsonb`), no number out of numeric's range and no name twice in an
+/// object: of such members PostgreSQL would keep the last, and say nothing.
+pub(super) fn check_document(json: &str, jsonb: bool) -> Result<(), Mismatch> {
     let mut rest = json;
-    let mut depth = 0_usize;
+    // Around here: the names so far in an object, nothing in an array.
+    let mut around: Vec<Option<BTreeSet<Cow<'_, str>>>> = Vec::new();
+    let mut name_is_next = false;
     while let Some(&byte) = rest.as_bytes().first() {
         match byte {
             b'"' => {
-                rest = after_string(behind(rest, 1))?;
+                let tail = after_string(behind(rest, 1))?;
+                let text = rest.get(..rest.len() - tail.len()).unwrap_or_default();
+                let names = around.last_mut().and_then(Option::as_mut).filter(|_| name_is_next);
+                if let Some(names) = names.filter(|_| jsonb)
+                    && !names.insert(string(text)?)
+                {
+                    return Err(Mismatch::new("expects JSON without a name twice in an object"));
+                }
+                name_is_next = false;
+                rest = tail;
                 continue;
             }
             b'-' | b'0'..=b'9' => {
                 let end = rest.find([',', ']', '}', ' ', '\n', '\r', '\t']).unwrap_or(rest.len());
-                if numbers {
+                if jsonb {
                     check_number(rest.get(..end).unwrap_or_default())?;
                 }
                 rest = behind(rest, end);
                 continue;
             }
-            b'[' | b'{' => depth = depth.saturating_add(1),
-            b']' | b'}' => depth = depth.saturating_sub(1),
+            b'[' | b'{' => {
+                name_is_next = byte == b'{';
+                around.push(name_is_next.then(BTreeSet::new));
+            }
+            b']' | b'}' => drop(around.pop()),
+            b',' => name_is_next = matches!(around.last(), Some(Some(_))),
             _ => {}
         }
-        if depth > NESTING_MAX {
+        if around.len() > NESTING_MAX {
             return Err(Mismatch::new(format!("expects at most {NESTING_MAX} levels of nesting")));
         }
         rest = behind(rest, 1);
@@ -192,6 +209,22 @@ mod tests {
         for json in documents {
             assert!(Json.check(json).is_err(), "{json}");
             assert!(Jsonb.check(json).is_err(), "{json}");
+        }
+    }
+
+    #[test]
+    fn jsonb_refuses_a_name_twice_in_an_object_and_json_keeps_it() {
+        let table = [
+            (r#"{"a":1,"b":{"a":1},"c":[{"a":"a"},{"a":1}]}"#, true),
+            (r#"{"a":["a","a"],"b":"a"}"#, true),
+            (r#"{"a":1,"a":1}"#, false),
+            (r#"{"a":{},"\u0061":1}"#, false),
+            (r#"[0,{"x":{"b":[],"c":{},"b":1}}]"#, false),
+            (r#"{"":1, "" : 2}"#, false),
+        ];
+        for (json, fine) in table {
+            assert_eq!(Jsonb.check(json).is_ok(), fine, "{json}");
+            assert!(Json.check(json).is_ok(), "{json}");
         }
     }
 

@@ -10,7 +10,7 @@ use std::panic::AssertUnwindSafe;
 use axum::Router;
 use axum::extract::{MatchedPath, Request};
 use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY,
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY,
     STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -62,6 +62,14 @@ async fn answer(mut request: Request, next: Next, tls: bool) -> Response {
         broken(trace_id)
     });
 
+    if let Some((code, detail)) = nowhere(&response) {
+        let problem = problem(response.status(), code, detail, trace.trace_id());
+        // What it carries beside, as `Allow`, stays.
+        let mut headers = std::mem::take(response.headers_mut());
+        headers.remove(CONTENT_LENGTH);
+        response = problem;
+        response.headers_mut().extend(headers);
+    }
     traces::answered(&trace.span, response.status().as_u16());
     let headers = response.headers_mut();
     headers.insert(request_id::HEADER, request_id.value());
@@ -87,15 +95,33 @@ fn words(panic: &(dyn Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a word")
 }
 
-/// RFC 9457, in the form of the ingress's other errors.
 fn broken(trace_id: &str) -> Response {
-    let status = StatusCode::INTERNAL_SERVER_ERROR;
+    let detail = "a fault of keylane's own; its log says more, under this trace_id";
+    problem(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail, trace_id)
+}
+
+/// What the router has to say, which it says without a word.
+fn nowhere(response: &Response) -> Option<(&'static str, &'static str)> {
+    if response.headers().contains_key(CONTENT_TYPE) {
+        return None;
+    }
+    match response.status() {
+        StatusCode::NOT_FOUND => Some(("no_such_path", "there is nothing under this path")),
+        StatusCode::METHOD_NOT_ALLOWED => {
+            Some(("method_not_allowed", "this path takes the methods that `Allow` names"))
+        }
+        _ => None,
+    }
+}
+
+/// RFC 9457, in the form of the ingress's other errors.
+fn problem(status: StatusCode, code: &str, detail: &str, trace_id: &str) -> Response {
     let body = serde_json::json!({
-        "type": "/problems/internal",
-        "title": "Internal",
+        "type": format!("/problems/{code}"),
+        "title": status.canonical_reason().unwrap_or(code),
         "status": status.as_u16(),
-        "detail": "a fault of keylane's own; its log says more, under this trace_id",
-        "code": "internal",
+        "detail": detail,
+        "code": code,
         "trace_id": trace_id,
     });
     (status, [(CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
@@ -151,6 +177,24 @@ mod tests {
                     assert_eq!(body, format!("r-1 {traceparent}"), "as the handler sees them");
                 }
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_no_route_takes_is_a_problem() {
+        for (method, path, code) in
+            [("GET", "/nowhere", "no_such_path"), ("POST", "/kept", "method_not_allowed")]
+        {
+            let request = Request::builder().method(method).uri(path).body(Body::empty());
+            let response = router(false).oneshot(request.unwrap()).await.unwrap();
+            let (head, body) = response.into_parts();
+            assert_eq!(head.headers["content-type"], "application/problem+json", "{path}");
+            let allowed = head.headers.get("allow").map(|value| value.to_str().unwrap());
+            assert_eq!(allowed, (code == "method_not_allowed").then_some("GET,HEAD"), "{path}");
+            let body = axum::body::to_bytes(body, 9999).await.unwrap();
+            let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(problem["code"], code, "{path}");
+            assert_eq!(problem["status"], head.status.as_u16(), "{path}");
         }
     }
 

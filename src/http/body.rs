@@ -68,6 +68,61 @@ pub async fn read_body(
     Ok(if read.is_empty() { first } else { read.into() })
 }
 
+/// A body of any length, piece by piece, under the same rule.
+///
+/// Only the time counts in which somebody waits for a piece: whoever lets the sender wait cannot
+/// blame them.
+pub struct Pieces {
+    body: Body,
+    pause_max: Duration,
+    /// How long may be waited for the next KiB.
+    left: Duration,
+    since_due: usize,
+}
+
+impl Pieces {
+    /// Nothing is read yet.
+    pub const fn new(body: Body, pause_max: Duration) -> Self {
+        Self { body, pause_max, left: pause_max, since_due: 0 }
+    }
+
+    /// The next piece, `None` at the end. Giving up the wait loses no bytes, and no time either.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, BodyError> {
+        loop {
+            let due = Instant::now() + self.left;
+            let frame = {
+                let waited = Waited { left: &mut self.left, since: Instant::now() };
+                let frame = timeout_at(due, self.body.frame()).await;
+                drop(waited);
+                frame
+            };
+            let Ok(frame) = frame else { return Err(BodyError::TooSlow) };
+            let Some(frame) = frame else { return Ok(None) };
+            let Ok(frame) = frame else { return Err(BodyError::Broken) };
+            // Trailers say nothing to us.
+            let Ok(data) = frame.into_data() else { continue };
+            self.since_due += data.len();
+            if self.since_due >= STEP_BYTES {
+                self.since_due = 0;
+                self.left = self.pause_max;
+            }
+            return Ok(Some(data));
+        }
+    }
+}
+
+/// Counts a wait, also one that was given up.
+struct Waited<'a> {
+    left: &'a mut Duration,
+    since: Instant,
+}
+
+impl Drop for Waited<'_> {
+    fn drop(&mut self) {
+        *self.left = self.left.saturating_sub(self.since.elapsed());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io;
@@ -106,6 +161,35 @@ mod tests {
         for (pieces, bytes_max, expected) in table {
             let read = read_body(body(pieces), bytes_max, PAUSE_MAX).await;
             assert_eq!(read.map(|bytes| bytes.len()), expected, "{pieces:?}, {bytes_max}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pieces_come_at_a_least_rate_while_they_are_waited_for() {
+        let table: [(&[(u64, usize)], usize, Result<(), BodyError>); 5] = [
+            (&[(0, 5), (9, 5)], 10, Ok(())),
+            (&[(4, 1), (4, 1), (4, 1)], 2, Err(BodyError::TooSlow)),
+            (&[(9, 1024), (9, 1024), (9, 1)], 2049, Ok(())),
+            (&[(11, 2000)], 0, Err(BodyError::TooSlow)),
+            (&[(9, 1), (2, 2000)], 1, Err(BodyError::TooSlow)),
+        ];
+        for (sent, expected, end) in table {
+            let mut pieces = Pieces::new(body(sent), PAUSE_MAX);
+            let mut bytes = 0;
+            let ended = loop {
+                // Whoever looks up all the time waits no less for that.
+                let Ok(piece) = timeout_at(Instant::now() + PAUSE_MAX / 7, pieces.next()).await
+                else {
+                    continue;
+                };
+                match piece {
+                    Ok(Some(piece)) => bytes += piece.len(),
+                    Ok(None) => break Ok(()),
+                    Err(error) => break Err(error),
+                }
+                sleep(PAUSE_MAX * 10).await;
+            };
+            assert_eq!((bytes, ended), (expected, end), "{sent:?}");
         }
     }
 

@@ -16,7 +16,7 @@ mod tls;
 mod trace_context;
 
 pub use answers::with_answers;
-pub use body::{BodyError, read_body};
+pub use body::{BodyError, Pieces, read_body};
 pub(crate) use files::{Files, Look};
 pub use request_id::RequestId;
 pub use server::{bind, serve};

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::wire::OutcomeBody;
 
-use super::headers::{Preferences, Return};
+use super::headers::{Condition, Preferences, Return};
 use super::problem::Problem;
 
 /// Says that the answer was stored before.
@@ -23,6 +23,7 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 /// An outcome that is known; one that is no success names the trace in which it was told.
 pub fn done(
     outcome: &OutcomeBody,
+    condition: &Condition,
     preferences: &Preferences,
     row: Option<Vec<u8>>,
     trace_id: Option<&str>,
@@ -31,15 +32,21 @@ pub fn done(
         ("applied", Some("created")) => StatusCode::CREATED,
         ("applied", _) => StatusCode::OK,
         ("parked", _) => {
-            return pending(
+            let mut response = pending(
                 outcome.entity.as_deref().unwrap_or_default(),
                 outcome.write_id.as_deref().unwrap_or_default(),
                 Some(outcome),
             );
+            let headers = response.headers_mut();
+            if outcome.replayed {
+                insert(headers, REPLAYED, "true");
+            }
+            say_waited(headers, preferences);
+            return response;
         }
         _ => {
             let trace_id = trace_id.map(str::to_owned);
-            return Problem { trace_id, ..Problem::of_outcome(outcome) }.into_response();
+            return Problem { trace_id, ..Problem::of_outcome(outcome, condition) }.into_response();
         }
     };
     let mut applied = Vec::new();
@@ -65,18 +72,29 @@ pub fn done(
     if preferences.wait.is_some() {
         applied.push("wait");
     }
+    say_applied(headers, &applied);
+    response
+}
+
+fn say_applied(headers: &mut HeaderMap, applied: &[&str]) {
     if !applied.is_empty() {
         insert(headers, APPLIED, &applied.join(", "));
     }
-    response
+}
+
+/// How the caller wishes to wait was honoured: that of one who does not, else that of one who does.
+pub fn say_waited(headers: &mut HeaderMap, preferences: &Preferences) {
+    match (preferences.respond_async, preferences.wait) {
+        (true, _) => say_applied(headers, &["respond-async"]),
+        (false, Some(_)) => say_applied(headers, &["wait"]),
+        (false, None) => {}
+    }
 }
 
 /// A write that is accepted, and whose outcome is not known yet.
 pub fn accepted(entity: &str, write_id: &str, preferences: &Preferences) -> Response {
     let mut response = pending(entity, write_id, None);
-    if preferences.respond_async {
-        insert(response.headers_mut(), APPLIED, "respond-async");
-    }
+    say_waited(response.headers_mut(), preferences);
     response
 }
 

@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use axum::http::header::{IF_MATCH, IF_NONE_MATCH};
-use axum::http::{HeaderMap, HeaderName};
+use axum::http::header::{CONTENT_ENCODING, IF_MATCH, IF_NONE_MATCH};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::core::outcome::{Reason, Rejection};
 use crate::core::write::WRITE_ID_BYTES_MAX;
@@ -81,22 +81,28 @@ pub enum Condition {
     /// `If-Match: *`: the row must be present.
     Present,
     /// `If-Match: "7"`: the row must be at this version.
-    Version(String),
+    Version(i64),
+    /// `If-Match` with an ETag that no row ever had.
+    NoVersion,
+}
+
+impl Condition {
+    /// Whether it cannot hold, whatever the row is.
+    pub fn matches_nothing(&self) -> bool {
+        *self == Self::NoVersion
+    }
+
+    fn version(tag: &str) -> Self {
+        let number = tag.parse::<i64>().ok();
+        let ours = number.filter(|number| *number > 0 && number.to_string() == tag);
+        ours.map_or(Self::NoVersion, Self::Version)
+    }
 }
 
 /// The precondition of a write; `Err` says what is wrong with it.
 pub fn condition(headers: &HeaderMap) -> Result<Condition, Problem> {
-    let problem = |detail: &str| Problem::new(Own::PreconditionInvalid, detail);
-    let bad = |detail: &str| Err(problem(detail));
-    let value = |name: &HeaderName| -> Result<Option<&str>, Problem> {
-        let mut values = headers.get_all(name).iter();
-        match (values.next().map(|value| value.to_str()), values.next()) {
-            (None, _) => Ok(None),
-            (Some(Ok(text)), None) => Ok(Some(text.trim())),
-            _ => Err(problem("a precondition is there twice, or is not printable ASCII")),
-        }
-    };
-    match (value(&IF_MATCH)?, value(&IF_NONE_MATCH)?) {
+    let bad = |detail: &str| Err(Problem::new(Own::PreconditionInvalid, detail));
+    match (single(headers, &IF_MATCH)?, single(headers, &IF_NONE_MATCH)?) {
         (None, None) => Ok(Condition::Any),
         (Some(_), Some(_)) => bad("If-Match and If-None-Match exclude each other"),
         (None, Some("*")) => Ok(Condition::Absent),
@@ -108,11 +114,54 @@ pub fn condition(headers: &HeaderMap) -> Result<Condition, Problem> {
         (Some(tag), None) => {
             let version = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
             match version {
-                Some(version) if !version.contains(['"', ',']) => {
-                    Ok(Condition::Version(version.to_owned()))
-                }
+                Some(version) if !version.contains(['"', ',']) => Ok(Condition::version(version)),
                 _ => bad("If-Match takes one ETag in quotes, for example \"7\", or *"),
             }
+        }
+    }
+}
+
+/// `Occurred-At` as it stands there; the worker's own code reads it.
+pub fn occurred_at(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+    single(headers, &OCCURRED_AT)
+}
+
+/// Of a guard that is there twice nobody could say which one counts.
+fn single<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>, Problem> {
+    let mut values = headers.get_all(name).iter();
+    let bad = |what| Err(Problem::new(Own::PreconditionInvalid, format!("{name} {what}")));
+    match (values.next().map(|value| value.to_str()), values.next()) {
+        (None, _) => Ok(None),
+        (Some(_), Some(_)) => bad("is there twice"),
+        (Some(Ok(text)), None) => Ok(Some(text.trim())),
+        (Some(Err(_)), None) => bad("is not printable ASCII"),
+    }
+}
+
+/// Refuses a body that would have to be unpacked first.
+pub fn plain_body(headers: &HeaderMap) -> Result<(), Problem> {
+    let plain =
+        |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
+    if headers.get_all(CONTENT_ENCODING).iter().all(plain) {
+        return Ok(());
+    }
+    let detail = "send the body as it is: no Content-Encoding is taken";
+    Err(Problem::rejected(&Rejection::new(Reason::UnsupportedMediaType, detail)))
+}
+
+/// Refuses what would guard or name one write on a request that holds many.
+pub fn of_many(headers: &HeaderMap) -> Result<(), Problem> {
+    if headers.contains_key(IDEMPOTENCY_KEY) {
+        let detail = "each item of a bulk request has its own `id`: leave out Idempotency-Key";
+        return Err(Problem::rejected(&Rejection::new(Reason::MissingWriteId, detail)));
+    }
+    let guards =
+        [(IF_MATCH, "if_version"), (IF_NONE_MATCH, "if_version"), (OCCURRED_AT, "occurred_at")];
+    match guards.into_iter().find(|(name, _)| headers.contains_key(name)) {
+        None => Ok(()),
+        Some((name, member)) => {
+            let detail = format!("in bulk an item's own `{member}` guards it, and not {name}");
+            Err(Problem::new(Own::PreconditionInvalid, detail))
         }
     }
 }
@@ -142,14 +191,13 @@ pub enum Return {
 pub fn preferences(headers: &HeaderMap) -> Preferences {
     let mut preferences = Preferences::default();
     let texts = headers.get_all(PREFER).iter().filter_map(|value| value.to_str().ok());
-    for preference in texts.flat_map(|text| text.split(',')) {
-        let token = preference.split(';').next().unwrap_or_default().trim();
+    for preference in texts.flat_map(|text| outside_quotes(text, ',')) {
+        let token = outside_quotes(preference, ';').next().unwrap_or_default();
         let (name, value) = token.split_once('=').unwrap_or((token, ""));
-        let value = value.trim().trim_matches('"');
+        let value = value.trim();
+        let value = value.strip_prefix('"').and_then(|it| it.strip_suffix('"')).unwrap_or(value);
         match name.trim().to_ascii_lowercase().as_str() {
-            "wait" if preferences.wait.is_none() => {
-                preferences.wait = value.parse().ok().map(Duration::from_secs);
-            }
+            "wait" if preferences.wait.is_none() => preferences.wait = seconds(value),
             "respond-async" => preferences.respond_async = true,
             "return" if preferences.returns.is_none() => {
                 preferences.returns = match value {
@@ -164,10 +212,29 @@ pub fn preferences(headers: &HeaderMap) -> Preferences {
     preferences
 }
 
+/// Cuts at each `separator` that stands in no quoted string.
+fn outside_quotes(text: &str, separator: char) -> impl Iterator<Item = &str> {
+    let (mut quoted, mut escaped) = (false, false);
+    text.split(move |letter| {
+        let plain = !std::mem::take(&mut escaped);
+        match letter {
+            '\\' if quoted && plain => escaped = true,
+            '"' if plain => quoted = !quoted,
+            _ => {}
+        }
+        !quoted && letter == separator
+    })
+}
+
+/// A number of seconds; one that no counter holds is as good as the longest.
+fn seconds(digits: &str) -> Option<Duration> {
+    let number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    number.then(|| Duration::from_secs(digits.parse().unwrap_or(u64::MAX)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::http::HeaderValue;
 
     fn headers(pairs: &[(&HeaderName, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -210,7 +277,10 @@ mod tests {
     fn preconditions_are_strong_and_single() {
         let table = [
             (&IF_MATCH, "*", Some(Condition::Present)),
-            (&IF_MATCH, "\"7\"", Some(Condition::Version("7".into()))),
+            (&IF_MATCH, "\"7\"", Some(Condition::Version(7))),
+            (&IF_MATCH, "\"07\"", Some(Condition::NoVersion)),
+            (&IF_MATCH, "\"abc\"", Some(Condition::NoVersion)),
+            (&IF_MATCH, "\"0\"", Some(Condition::NoVersion)),
             (&IF_NONE_MATCH, "*", Some(Condition::Absent)),
             (&IF_MATCH, "W/\"7\"", None),
             (&IF_MATCH, "7", None),
@@ -228,6 +298,7 @@ mod tests {
     #[test]
     fn preferences_that_are_not_understood_are_ignored() {
         let wait = |seconds| Some(Duration::from_secs(seconds));
+        let none = Preferences::default;
         let table = [
             ("wait=3", Preferences { wait: wait(3), ..Preferences::default() }),
             ("Wait = 3 ; x=1, foo", Preferences { wait: wait(3), ..Preferences::default() }),
@@ -242,6 +313,13 @@ mod tests {
                 Preferences { returns: Some(Return::Representation), ..Preferences::default() },
             ),
             ("return=everything", Preferences::default()),
+            ("wait=-1", Preferences::default()),
+            ("wait=99999999999999999999", Preferences { wait: wait(u64::MAX), ..none() }),
+            (
+                r#"foo="a, wait=3; \", respond-async", wait=4"#,
+                Preferences { wait: wait(4), ..none() },
+            ),
+            (r#"wait="5";x="1,return=minimal""#, Preferences { wait: wait(5), ..none() }),
         ];
         for (text, expected) in table {
             assert_eq!(preferences(&headers(&[(&PREFER, text)])), expected, "{text}");

@@ -41,7 +41,7 @@ pub(super) struct Lookups {
 }
 
 /// The answering side: [`Answers::run`] must run beside.
-pub struct Answers {
+pub(super) struct Answers {
     pool: PgPool,
     questions: mpsc::Receiver<Question>,
 }
@@ -53,7 +53,8 @@ impl Lookups {
         (Self { questions: sender, rests_until: Mutex::new(None) }, Answers { pool, questions })
     }
 
-    /// What the ledger and the resting writes know of an id; `None` when the database is away.
+    /// What the ledger knows of an id; `None` when the database is away. A write that rests is not
+    /// in it: a repeat is published, and the worker finds it.
     pub(super) async fn find(&self, id: Uuid) -> Found {
         let rests_until = *self.rests_until.lock().unwrap_or_else(PoisonError::into_inner);
         if rests_until.is_some_and(|until| Instant::now() < until) {
@@ -70,7 +71,7 @@ impl Lookups {
 
 impl Answers {
     /// Runs until nobody can ask any more.
-    pub async fn run(mut self) {
+    pub(super) async fn run(mut self) {
         let mut questions = Vec::with_capacity(IDS_MAX);
         while self.questions.recv_many(&mut questions, IDS_MAX).await > 0 {
             questions.retain(|question| !question.answer.is_closed());

@@ -12,7 +12,9 @@ pub mod headers;
 mod lookups;
 pub mod openapi;
 mod pages;
+mod places;
 pub mod problem;
+mod refreshes;
 mod routes;
 mod submit;
 mod target;
@@ -23,7 +25,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sqlx::PgPool;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -36,6 +37,8 @@ use crate::telemetry::metrics::Ingress as Metrics;
 use auth::Tokens;
 use broker::Broker;
 use lookups::{Answers, Lookups};
+use places::Places;
+use refreshes::{Reads, Refreshes};
 use waiters::Waiters;
 
 pub use routes::router;
@@ -44,6 +47,12 @@ pub use routes::router;
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// How often it is looked whether everything in hand is answered.
 const DRAIN_LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// What must run beside: it asks the database on behalf of many requests at once.
+pub struct Helpers {
+    answers: Answers,
+    reads: Reads,
+}
 
 /// One ingress process.
 pub struct Ingress {
@@ -55,8 +64,9 @@ pub struct Ingress {
     broker: Broker,
     waiters: Waiters,
     lookups: Lookups,
+    refreshes: Refreshes,
     tokens: Tokens,
-    in_hand: Arc<Semaphore>,
+    places: Places,
     draining: AtomicBool,
     metrics: Metrics,
     openapi: openapi::Page,
@@ -69,11 +79,12 @@ impl Ingress {
         pool: PgPool,
         catalogue: Arc<Catalogue>,
         tokens: Tokens,
-    ) -> (Arc<Self>, Answers) {
+    ) -> (Arc<Self>, Helpers) {
         let (lookups, answers) = Lookups::new(pool.clone());
+        let (refreshes, reads) = Refreshes::new(Arc::clone(&catalogue));
         let ingress = Self {
             exchange: format!("{}.writes", settings.amqp.prefix),
-            in_hand: Arc::new(Semaphore::new(settings.http.requests_max.get())),
+            places: Places::new(settings.http.requests_max.get()),
             waiters: Waiters::new(settings.http.waiting_max.get()),
             broker: Broker::default(),
             draining: AtomicBool::new(false),
@@ -83,16 +94,17 @@ impl Ingress {
             pool,
             catalogue,
             lookups,
+            refreshes,
             tokens,
         };
-        (Arc::new(ingress), answers)
+        (Arc::new(ingress), Helpers { answers, reads })
     }
 
     /// Serves until `drain`, and then until everything in hand is answered; cancels `answered`
     /// then, and keeps the line to the broker until `closed`.
     pub async fn run(
         self: Arc<Self>,
-        answers: Answers,
+        helpers: Helpers,
         drain: CancellationToken,
         answered: CancellationToken,
     ) -> anyhow::Result<()> {
@@ -100,8 +112,8 @@ impl Ingress {
         let draining = async {
             drain.cancelled().await;
             self.draining.store(true, Ordering::Relaxed);
-            info!(in_hand = self.in_hand(), "Answering what is in hand");
-            while self.in_hand() > 0 {
+            info!(in_hand = self.places.in_hand(), "Answering what is in hand");
+            while self.places.in_hand() > 0 {
                 tokio::time::sleep(DRAIN_LOOK_EVERY).await;
             }
             answered.cancel();
@@ -113,7 +125,8 @@ impl Ingress {
             self.broker.run(&self.settings, &self.waiters, closed.clone()),
             async {
                 tokio::select! {
-                    () = answers.run() => {}
+                    () = helpers.answers.run() => {}
+                    () = helpers.reads.run() => {}
                     () = self.look_after() => {}
                     () = closed.cancelled() => {}
                 }
@@ -136,22 +149,13 @@ impl Ingress {
         self.settings.http.body_bytes_max.min(self.settings.batch.body_bytes_max).get()
     }
 
-    /// A place among the requests in hand, if there is one.
-    fn take_in_hand(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.in_hand).try_acquire_owned().ok()
-    }
-
-    fn in_hand(&self) -> usize {
-        self.settings.http.requests_max.get() - self.in_hand.available_permits()
-    }
-
     async fn look_after(&self) {
         let mut tick = interval(SWEEP_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
             self.waiters.sweep();
-            self.metrics.gauges(self.in_hand(), self.waiters.len());
+            self.metrics.gauges(self.places.in_hand(), self.waiters.len());
         }
     }
 }

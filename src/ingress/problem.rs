@@ -12,6 +12,7 @@ use crate::core::outcome::{Reason, Rejection, Unmet};
 use crate::wire::OutcomeBody;
 
 use super::code::{Code, Own};
+use super::headers::Condition;
 use super::submit::Refusal;
 
 /// Seconds after which a request that was not accepted may be sent again.
@@ -108,15 +109,16 @@ impl Problem {
         }
     }
 
-    /// A stored outcome that is no success.
-    pub fn of_outcome(outcome: &OutcomeBody) -> Self {
+    /// A stored outcome that is no success, of a write with this precondition.
+    pub fn of_outcome(outcome: &OutcomeBody, condition: &Condition) -> Self {
         let label = outcome.reason.as_deref().unwrap_or_default();
         let code = match (Reason::from_label(label), Unmet::from_label(label)) {
             (Some(reason), _) => Code::from(reason),
             (None, Some(unmet)) => Code::from(unmet),
             (None, None) => Code::from(Own::Internal),
         };
-        let detail = outcome.detail.clone().unwrap_or_else(|| in_words(code, outcome.version));
+        let in_words = || in_words(code, outcome.version, condition);
+        let detail = outcome.detail.clone().unwrap_or_else(in_words);
         let mut problem = Self::new(code, detail.clone());
         problem.write_id.clone_from(&outcome.write_id);
         problem.errors = faults(outcome.pointer.as_deref(), &detail);
@@ -138,13 +140,17 @@ fn faults(pointer: Option<&str>, detail: &str) -> Vec<Fault> {
 }
 
 /// What an unmet condition says of the row.
-fn in_words(code: Code, version: Option<i64>) -> String {
+fn in_words(code: Code, version: Option<i64>, condition: &Condition) -> String {
     match (code, version) {
         (Code::Unmet(Unmet::VersionMismatch), Some(version)) => {
             format!("the row is at version {version}")
         }
         (Code::Unmet(Unmet::OlderThanRow), _) => "the row has seen a newer write".to_owned(),
         (Code::Unmet(Unmet::AlreadyExists), _) => "the row is there already".to_owned(),
+        // Of a row without versions that is all that can be said.
+        (Code::Unmet(Unmet::VersionMismatch), None) if *condition == Condition::Absent => {
+            "the row is there already".to_owned()
+        }
         (Code::Unmet(Unmet::VersionMismatch | Unmet::NotFound), _) => {
             "there is no row with this key".to_owned()
         }

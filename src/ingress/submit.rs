@@ -15,7 +15,7 @@ use tracing::Span;
 use crate::clock;
 use crate::core::message::Message;
 use crate::core::outcome::{Outcome, Reason, Rejection};
-use crate::core::write::{Decoded, Identity, decode};
+use crate::core::write::{Identity, decode};
 use crate::rabbit::publisher::{Confirmed, PendingConfirm, Publisher, Slot};
 use crate::rabbit::replies::REPLY_TO;
 use crate::telemetry::traces;
@@ -54,12 +54,28 @@ pub enum Sent {
 /// What is waited for.
 pub struct UnderWay {
     identity: Identity,
-    /// `None`: too many wait already; only the ledger can tell.
+    /// `None`: too many wait already, and nobody is told here.
     word: Option<watch::Receiver<Word>>,
     lost: CancellationToken,
     /// The ledger was asked when the request came, and did not know the write: what it tells
     /// later is no repeat. `false` where it was not or could not be asked.
     unknown_before: bool,
+}
+
+impl UnderWay {
+    /// The same, of which the ledger said that it did not know it.
+    #[must_use]
+    pub fn unknown_before(self, unknown_before: bool) -> Self {
+        Self { unknown_before, ..self }
+    }
+}
+
+/// What is known of a write before it is published.
+pub enum Before {
+    /// Its outcome.
+    Stored(Arc<OutcomeBody>),
+    /// Nothing; `unknown`: the ledger said so itself.
+    New { unknown: bool },
 }
 
 /// A write that is on the channel, in its order, and not confirmed yet.
@@ -73,19 +89,29 @@ pub struct Unconfirmed {
 }
 
 impl Ingress {
-    /// Decodes with the same code as the worker; a fresh catalogue is asked before an unknown
-    /// column is called so.
-    pub async fn decoded(&self, message: &Message) -> Result<Identity, Rejection> {
+    /// Decodes with the same code as the worker; a catalogue at most so old is asked before an
+    /// unknown column is called so, if the database lets itself be asked.
+    pub async fn decoded(&self, message: &Message, age: Duration) -> Result<Identity, Rejection> {
         let bytes_max = self.body_bytes_max();
-        let decoded = decode(message, &self.catalogue.entities(), bytes_max);
-        let decoded = match decoded {
-            Err(refused) if refused.stale => match self.catalogue.refresh().await {
-                Ok(entities) => decode(message, &entities, bytes_max),
-                Err(_away) => Err(refused),
-            },
-            decoded => decoded,
-        };
-        identity(decoded)
+        let mut decoded = decode(message, &self.catalogue.entities(), bytes_max);
+        if decoded.as_ref().is_err_and(|refused| refused.stale) {
+            self.refreshes.no_older(age).await;
+            decoded = decode(message, &self.catalogue.entities(), bytes_max);
+        }
+        match decoded {
+            Ok(write) => Ok(write.identity),
+            Err(refused) => Err(refused.rejection),
+        }
+    }
+
+    /// What the ledger says before the write is published.
+    pub async fn before(&self, identity: &Identity) -> Result<Before, Rejection> {
+        match self.known(identity).await {
+            Ok(Known::Stored(outcome)) => Ok(Before::Stored(outcome)),
+            Ok(Known::Nothing) => Ok(Before::New { unknown: true }),
+            Ok(Known::Unasked) => Ok(Before::New { unknown: false }),
+            Err(reused) => Err(reused.rejection()),
+        }
     }
 
     /// What is known of the write already: its stored outcome, or that its id is another's.
@@ -105,20 +131,19 @@ impl Ingress {
 
     /// Takes one write as far as the broker's confirm.
     pub async fn submit(&self, message: Message) -> Result<Sent, Refusal> {
-        let identity = self.decoded(&message).await.map_err(Refusal::Rejected)?;
-        let unknown_before = match self.known(&identity).await.map_err(Refusal::from)? {
-            Known::Stored(outcome) => return Ok(Sent::Known(outcome)),
-            Known::Nothing => true,
-            Known::Unasked => false,
+        let identity = self.decoded(&message, Duration::ZERO).await.map_err(Refusal::Rejected)?;
+        let unknown = match self.before(&identity).await.map_err(Refusal::Rejected)? {
+            Before::Stored(outcome) => return Ok(Sent::Known(outcome)),
+            Before::New { unknown } => unknown,
         };
         if let Some(under_way) = self.attached(&identity) {
-            return Ok(Sent::UnderWay(UnderWay { unknown_before, ..under_way }));
+            return Ok(Sent::UnderWay(under_way.unknown_before(unknown)));
         }
         let line = self.broker.line().map_err(Refusal::NotAccepted)?;
         let slot = self.slot(&line).await?;
         let unconfirmed = self.publish(&line, slot, message, identity)?;
         let under_way = self.confirmed(unconfirmed).await?;
-        Ok(Sent::UnderWay(UnderWay { unknown_before, ..under_way }))
+        Ok(Sent::UnderWay(under_way.unknown_before(unknown)))
     }
 
     /// Room on the channel. Under an alarm none may come free, so the wait has a bound of its own.
@@ -199,7 +224,9 @@ impl Ingress {
 
     /// Waits for the outcome, at most so long; `None`: it is not known yet.
     pub async fn outcome(&self, under_way: UnderWay, wait: Duration) -> Option<Arc<OutcomeBody>> {
-        let UnderWay { identity, mut word, lost, unknown_before } = under_way;
+        let UnderWay { identity, word, lost, unknown_before } = under_way;
+        // Asking the ledger all the time instead would be a wait without a bound.
+        let mut word = Some(word?);
         let until = Instant::now() + wait;
         let mut ask_at = Instant::now() + ASK_AFTER;
         loop {
@@ -267,12 +294,6 @@ impl Reused {
     }
 }
 
-impl From<Reused> for Refusal {
-    fn from(reused: Reused) -> Self {
-        Self::Rejected(reused.rejection())
-    }
-}
-
 /// What ends a wait.
 enum Next {
     Answered(Option<Arc<OutcomeBody>>),
@@ -284,13 +305,6 @@ async fn answered(word: Option<&mut watch::Receiver<Word>>) -> Option<Arc<Outcom
     match word {
         Some(word) => word.wait_for(Option::is_some).await.ok()?.clone(),
         None => std::future::pending().await,
-    }
-}
-
-fn identity(decoded: Decoded) -> Result<Identity, Rejection> {
-    match decoded {
-        Ok(write) => Ok(write.identity),
-        Err(refused) => Err(refused.rejection),
     }
 }
 

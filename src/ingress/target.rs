@@ -15,11 +15,23 @@ pub(super) fn segments(path: &str) -> Result<Vec<String>, Rejection> {
     let rest = path.strip_prefix("/v1/").unwrap_or_default();
     rest.split('/')
         .map(|segment| {
-            percent_decode_str(segment).decode_utf8().map(Into::into).map_err(|_not_utf8| {
-                Rejection::new(Reason::KeyInvalid, "a path segment is not UTF-8 once decoded")
-            })
+            let invalid = |why| Rejection::new(Reason::KeyInvalid, why);
+            if !is_encoded(segment) {
+                return Err(invalid("in a path two hexadecimal digits stand behind every `%`"));
+            }
+            let decoded = percent_decode_str(segment).decode_utf8().map(Into::into);
+            decoded.map_err(|_not_utf8| invalid("a path segment is not UTF-8 once decoded"))
         })
         .collect()
+}
+
+/// Whoever forgot to encode a `%` means another key than the one that would be read.
+fn is_encoded(segment: &str) -> bool {
+    let digit = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_hexdigit);
+    segment.split('%').skip(1).all(|behind| {
+        let mut bytes = behind.as_bytes().iter();
+        digit(bytes.next()) && digit(bytes.next())
+    })
 }
 
 /// The routing key of these parts, each in the form that PostgreSQL prints.
@@ -113,6 +125,10 @@ mod tests {
             ("/v1/line//7", None),
             ("/v1/line/%00/7", None),
             ("/v1/line/%ff/7", None),
+            ("/v1/line/%zz/7", None),
+            ("/v1/line/100%/7", None),
+            ("/v1/line/%4/7", None),
+            ("/v1/line/%4%31/7", None),
             ("/v1/line/a/seven", None),
         ];
         for (path, key) in table {

@@ -12,6 +12,7 @@ use time::format_description::well_known::Rfc3339;
 use utoipa::ToSchema;
 
 use crate::core::key::{KEY_BYTES_MAX, join};
+use crate::core::outcome::{Reason, Rejection};
 use crate::core::write::WRITE_ID_BYTES_MAX;
 
 /// The longest `<entity>.<change>`: a short string of AMQP.
@@ -35,9 +36,9 @@ pub(crate) struct Form<'line> {
     #[serde(borrow)]
     key: &'line RawValue,
     /// The write id.
-    #[schema(min_length = 1, max_length = 200, example = "5b1f")]
-    #[serde(borrow)]
-    id: Cow<'line, str>,
+    #[schema(required, value_type = String, min_length = 1, max_length = 200, example = "5b1f")]
+    #[serde(borrow, default)]
+    id: Option<Cow<'line, str>>,
     /// Columns and their values; only a delete needs none.
     #[schema(value_type = Option<Object>)]
     #[serde(borrow, default)]
@@ -102,21 +103,67 @@ impl Write {
         self.kind.get(..self.entity_bytes).unwrap_or_default()
     }
 
-    /// Checks a line; the error says what is wrong, for whoever wrote the file.
-    pub fn parse(line: &[u8]) -> Result<Self, String> {
-        let form: Form<'_> = serde_json::from_slice(line).map_err(|error| reason(&error))?;
+    /// Checks a line; the rejection says what is wrong, for whoever wrote it.
+    pub fn parse(line: &[u8]) -> Result<Self, Rejection> {
+        // serde would take the members from an array too, by their places.
+        if line.trim_ascii_start().first() != Some(&b'{') {
+            return Err(malformed("an item must be a JSON object"));
+        }
+        let form: Form<'_> =
+            serde_json::from_slice(line).map_err(|error| malformed(reason(&error)))?;
         let kind = kind(&form.entity, &form.change)?;
-        let routing_key = routing_key(form.key)?;
-        write_id(&form.id)?;
+        let routing_key = routing_key(form.key).map_err(wrong(Reason::KeyInvalid, "/key"))?;
+        let id = write_id(form.id).map_err(wrong(Reason::MissingWriteId, "/id"))?;
+        let if_version = form.if_version.map(if_version).transpose();
+        let occurred_at = form.occurred_at.map(occurred_at).transpose();
         Ok(Self {
             kind,
             entity_bytes: form.entity.len(),
             routing_key,
-            id: form.id.into_owned(),
-            body: body(form.body, &form.change)?,
-            if_version: form.if_version.map(if_version).transpose()?,
-            occurred_at: form.occurred_at.map(occurred_at).transpose()?,
+            id,
+            body: body(form.body, &form.change).map_err(wrong(Reason::MalformedBody, "/body"))?,
+            if_version: if_version.map_err(wrong(Reason::TypeMismatch, "/if_version"))?,
+            occurred_at: occurred_at.map_err(wrong(Reason::TypeMismatch, "/occurred_at"))?,
         })
+    }
+}
+
+fn malformed(detail: impl Into<String>) -> Rejection {
+    Rejection::new(Reason::MalformedBody, detail)
+}
+
+fn wrong(reason: Reason, pointer: &'static str) -> impl FnOnce(String) -> Rejection {
+    move |detail| Rejection::new(reason, detail).at(pointer)
+}
+
+/// Of which write a line speaks, as far as that can be read in one that is wrong.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Names {
+    pub entity: Option<String>,
+    pub key: Option<String>,
+    pub id: Option<String>,
+}
+
+impl Names {
+    /// Reads a line that [`Write::parse`] refused.
+    pub fn of(line: &[u8]) -> Self {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Known<'line> {
+            #[serde(borrow)]
+            entity: Option<&'line RawValue>,
+            #[serde(borrow)]
+            key: Option<&'line RawValue>,
+            #[serde(borrow)]
+            id: Option<&'line RawValue>,
+        }
+        let known = serde_json::from_slice::<Known<'_>>(line).unwrap_or_default();
+        let text = |value: &RawValue| serde_json::from_str(value.get()).ok();
+        Self {
+            entity: known.entity.and_then(text),
+            key: known.key.and_then(|key| routing_key(key).ok()),
+            id: known.id.and_then(text),
+        }
     }
 }
 
@@ -130,17 +177,20 @@ fn reason(error: &serde_json::Error) -> String {
     }
 }
 
-fn kind(entity: &str, change: &str) -> Result<String, String> {
-    for (name, text) in [("entity", entity), ("change", change)] {
+fn kind(entity: &str, change: &str) -> Result<String, Rejection> {
+    let entity_is = (Reason::UnknownEntity, "/entity", entity);
+    for (reason, pointer, text) in [entity_is, (Reason::UnknownChange, "/change", change)] {
         if text.is_empty() || text.contains('.') {
-            return Err(format!("`{name}` must be a name without a dot"));
+            let name = pointer.trim_start_matches('/');
+            let detail = format!("`{name}` must be a name without a dot");
+            return Err(Rejection::new(reason, detail).at(pointer));
         }
     }
     let kind = format!("{entity}.{change}");
     if kind.len() > TYPE_BYTES_MAX {
-        return Err(format!(
-            "`entity` and `change` have more than {TYPE_BYTES_MAX} bytes together"
-        ));
+        let detail =
+            format!("`entity` and `change` have more than {TYPE_BYTES_MAX} bytes together");
+        return Err(malformed(detail));
     }
     Ok(kind)
 }
@@ -169,7 +219,8 @@ fn routing_key(key: &RawValue) -> Result<String, String> {
     Ok(routing_key)
 }
 
-fn write_id(id: &str) -> Result<(), String> {
+fn write_id(id: Option<Cow<'_, str>>) -> Result<String, String> {
+    let Some(id) = id else { return Err("missing field `id`".into()) };
     if id.is_empty() {
         return Err("`id` is empty".into());
     }
@@ -177,7 +228,7 @@ fn write_id(id: &str) -> Result<(), String> {
         let bytes = id.len();
         return Err(format!("`id` has {bytes} bytes, and a write id at most {WRITE_ID_BYTES_MAX}"));
     }
-    Ok(())
+    Ok(id.into_owned())
 }
 
 /// The body's own text: numbers must arrive as they were written. A delete needs none.
@@ -211,94 +262,5 @@ fn occurred_at(text: Cow<'_, str>) -> Result<String, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn line(members: &str) -> String {
-        format!("{{\"entity\":\"customer\",\"change\":\"upsert\",{members}}}")
-    }
-
-    #[test]
-    fn a_line_becomes_a_message_and_its_body_stays_as_it_was_written() {
-        let text = line(
-            r#""key":"CUST 1/%","id":"w1","body":{ "n" : 1.000000000000000000000001e5,"n":2 },
-               "if_version":7,"occurred_at":"2026-11-21T02:00:00.5+01:00""#,
-        );
-        let write = Write::parse(text.as_bytes()).unwrap();
-        assert_eq!(write.kind, "customer.upsert");
-        assert_eq!(write.entity(), "customer");
-        assert_eq!(write.routing_key, "CUST 1/%");
-        assert_eq!(write.id, "w1");
-        assert_eq!(write.body, r#"{ "n" : 1.000000000000000000000001e5,"n":2 }"#);
-        assert_eq!(write.if_version.as_deref(), Some("7"));
-        assert_eq!(write.occurred_at.as_deref(), Some("2026-11-21T02:00:00.5+01:00"));
-    }
-
-    #[test]
-    fn a_composite_key_is_encoded_and_a_single_one_is_not() {
-        let table = [
-            (r#""a/b%2F""#, "a/b%2F"),
-            (r#"["a/b%2F"]"#, "a/b%2F"),
-            (r#"["a/b","50%","c d"]"#, "a%2Fb/50%25/c d"),
-            (r#""\u00e9""#, "é"),
-        ];
-        for (key, routing_key) in table {
-            let text = line(&format!(r#""key":{key},"id":"w","body":{{}}"#));
-            assert_eq!(Write::parse(text.as_bytes()).unwrap().routing_key, routing_key, "{key}");
-        }
-    }
-
-    #[test]
-    fn a_version_may_be_a_number_its_text_or_a_star() {
-        let table =
-            [("0", Some("0")), ("\"12\"", Some("12")), ("\"*\"", Some("*")), ("null", None)];
-        for (version, header) in table {
-            let text = line(&format!(r#""key":"k","id":"w","body":{{}},"if_version":{version}"#));
-            let write = Write::parse(text.as_bytes()).unwrap();
-            assert_eq!(write.if_version.as_deref(), header, "{version}");
-        }
-        for version in ["1.0", "-1", "1e3", "\"\"", "\"+1\"", "9223372036854775808", "true", "[1]"]
-        {
-            let text = line(&format!(r#""key":"k","id":"w","body":{{}},"if_version":{version}"#));
-            assert!(Write::parse(text.as_bytes()).is_err(), "{version}");
-        }
-    }
-
-    #[test]
-    fn a_delete_needs_no_body() {
-        let text = r#"{"entity":"customer","change":"delete","key":"k","id":"w"}"#;
-        assert_eq!(Write::parse(text.as_bytes()).unwrap().body, "{}");
-    }
-
-    #[test]
-    fn a_wrong_line_is_refused_with_its_reason() {
-        let long_id = format!(r#""key":"k","id":"{}","body":{{}}"#, "x".repeat(201));
-        let long_key = format!(r#""key":["a","{}"],"id":"w","body":{{}}"#, "/".repeat(85));
-        let table = [
-            (r#""key":"k","body":{}"#, "missing field `id`"),
-            (r#""key":"k","id":"w""#, "missing field `body`"),
-            (r#""key":"k","id":"w","body":{},"x":1"#, "unknown field `x`"),
-            (r#""key":"k","id":"w","body":{},"id":"v""#, "duplicate field `id`"),
-            (r#""key":"k","id":"","body":{}"#, "`id` is empty"),
-            (r#""key":"k","id":7,"body":{}"#, "invalid type"),
-            (&long_id, "`id` has 201 bytes"),
-            (&long_key, "`key` has 257 bytes"),
-            (r#""key":"","id":"w","body":{}"#, "`key` is empty"),
-            (r#""key":["a",""],"id":"w","body":{}"#, "`key` is empty"),
-            (r#""key":[],"id":"w","body":{}"#, "`key` is empty"),
-            (r#""key":"a\u0000","id":"w","body":{}"#, "holds NUL"),
-            (r#""key":7,"id":"w","body":{}"#, "`key` must be a string or an array"),
-            (r#""key":"k","id":"w","body":[]"#, "`body` must be a JSON object"),
-            (r#""key":"k","id":"w","body":{},"occurred_at":"2026-11-21T02:00:00""#, "RFC 3339"),
-            (r#""key":"k","id":"w","body":{},"occurred_at":5"#, "invalid type"),
-            (r#""key":"k","id":"w","body":{"a":}"#, "expected value"),
-        ];
-        for (members, reason) in table {
-            let error = Write::parse(line(members).as_bytes()).unwrap_err();
-            assert!(error.contains(reason), "{members}: {error}");
-        }
-        for text in [&b"\xff"[..], b"", b"[]", b"{} {}", b"{\"entity\":\"a.b\"}"] {
-            assert!(Write::parse(text).is_err(), "{text:?}");
-        }
-    }
-}
+#[path = "line_tests.rs"]
+mod tests;

@@ -84,7 +84,7 @@ impl Source {
             }
             let write = match &found {
                 Ok(Found::Line) if text.iter().all(u8::is_ascii_whitespace) => continue,
-                Ok(Found::Line) => Some(Write::parse(&text)),
+                Ok(Found::Line) => Some(Write::parse(&text).map_err(|wrong| wrong.detail)),
                 Ok(Found::TooLong) => {
                     Some(Err(format!("the line has more than {LINE_BYTES_MAX} bytes")))
                 }

@@ -79,8 +79,8 @@ pub fn document(entities: &Entities) -> Value {
             "securitySchemes": {"bearer": {
                 "type": "http",
                 "scheme": "bearer",
-                "description": "A token of `http.tokens_file` with the scope `write` or `read`. \
-                                Without such a file `/v1` answers on loopback only, to anybody.",
+                "description": "A token of `http.tokens_file` with the scope `write` or `read`; \
+                                for the outcome of a write either will do. Without such a file `/v1` answers on loopback only, to anybody.",
             }},
         },
     })

@@ -108,6 +108,7 @@ fn accepted() -> Value {
         "description": "Accepted, and its outcome is not known yet: it will be under `Location`",
         "headers": {
             "Location": header("Location"), "Retry-After": header("Retry-After"),
+            "Idempotent-Replayed": header("Idempotent-Replayed"),
             "Preference-Applied": header("Preference-Applied"),
         },
         "content": {JSON: {"schema": {"anyOf": [schema("Pending"), schema("OutcomeBody")]}}},
@@ -270,6 +271,7 @@ fn bulk() -> Value {
     let line = r#"{"entity":"customer","change":"upsert","key":"CUST-4892","id":"5b1f","body":{"name":"Ada"}}"#;
     let ok = json!({
         "description": "A result an item, in the order sent and in the form of the request",
+        "headers": {"Preference-Applied": header("Preference-Applied")},
         "content": {
             JSON: {"schema": {"type": "array", "items": result}},
             LINES: {"schema": {"type": "string", "description": "A result a line"},
@@ -283,14 +285,14 @@ fn bulk() -> Value {
         "summary": "Many writes",
         "description": "Streamed both ways. Items of one key are applied in the order sent; each \
                         item's `id` is its write id. What is wrong with an item is said in its \
-                        result.",
+                        result; headers that would guard or name one write are refused.",
         "parameters": [parameter("Prefer")],
         "requestBody": {"required": true, "content": {
             JSON: {"schema": {"type": "array", "items": schema("BulkItem")}},
             LINES: {"schema": {"type": "string", "description": "An item a line"},
                     "x-item-schema": schema("BulkItem"), "example": format!("{line}\n")},
         }},
-        "responses": answers(ok, &[401, 403, 406, 415, 500, 503]),
+        "responses": answers(ok, &[400, 401, 403, 406, 408, 415, 500, 503]),
     })
 }
 

@@ -15,8 +15,8 @@ use std::sync::atomic::Ordering;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, OriginalUri, Path, Request, State};
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
-use axum::http::{HeaderMap, Method};
+use axum::http::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue, Method, Version};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 
@@ -27,6 +27,7 @@ use super::Ingress;
 use super::auth::{Denied, Scope};
 use super::code::Own;
 use super::pages;
+use super::places::{Place, Places};
 use super::problem::Problem;
 use super::target;
 
@@ -74,12 +75,18 @@ async fn call(
 ) -> Response {
     let trace = request.extensions().get::<TraceContext>();
     let trace_id = trace.map(|trace| trace.trace_id().to_owned());
+    let version = request.version();
     let answered = answer(&ingress, peer, uri.path(), request).await;
-    answered.unwrap_or_else(|mut problem| {
+    let mut response = answered.unwrap_or_else(|mut problem| {
         problem.trace_id = trace_id;
         ingress.metrics.problem(problem.code);
         problem.into_response()
-    })
+    });
+    // Whoever keeps a connection would come back on it to a process that takes nothing more.
+    if ingress.draining.load(Ordering::Relaxed) && version < Version::HTTP_2 {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 async fn answer(
@@ -109,20 +116,22 @@ async fn answer(
     match (parts.method.as_str(), names.as_slice()) {
         ("POST", ["writes"]) => {
             let call = call(&[Scope::Write])?;
-            bulk::writes(&call, body, ingress, in_hand(ingress)?)
+            let place = place(ingress, Places::bulk)?;
+            bulk::writes(&call, body, ingress, place).await
         }
         ("GET" | "HEAD", ["writes", entity, write_id]) => {
             // Whoever sent a write may ask for its outcome, too.
-            read::outcome(&call(&[Scope::Read, Scope::Write])?, entity, write_id).await
+            let call = call(&[Scope::Read, Scope::Write])?;
+            read::outcome(&call, entity, write_id).await
         }
         (_, ["writes"]) => Err(not_allowed("POST")),
         (_, ["writes", ..]) => Err(not_allowed("GET, HEAD")),
         (_, [] | [""] | ["", ..]) => Err(no_such_path()),
         ("POST", [_]) | ("POST" | "PATCH" | "PUT" | "DELETE", [_, _, ..]) => {
             let call = call(&[Scope::Write])?;
-            let in_hand = in_hand(ingress)?;
+            let place = place(ingress, Places::write)?;
             let answer = write::write(&call, body).await;
-            drop(in_hand);
+            drop(place);
             answer
         }
         ("GET" | "HEAD", [_, _, ..]) => read::row(&call(&[Scope::Read])?).await,
@@ -140,12 +149,15 @@ fn carry_on(trace: Option<&TraceContext>, properties: &mut Properties) {
 }
 
 /// A place among the requests in hand.
-fn in_hand(ingress: &Ingress) -> Result<tokio::sync::OwnedSemaphorePermit, Problem> {
+fn place(ingress: &Ingress, take: fn(&Places) -> Option<Place>) -> Result<Place, Problem> {
     if ingress.draining.load(Ordering::Relaxed) {
         return Err(Problem::new(Own::Draining, "this process is about to stop"));
     }
-    let busy = || Problem::refused(&super::submit::Refusal::Busy);
-    ingress.take_in_hand().ok_or_else(busy)
+    take(&ingress.places).ok_or_else(busy)
+}
+
+fn busy() -> Problem {
+    Problem::refused(&super::submit::Refusal::Busy)
 }
 
 fn denied(denied: Denied) -> Problem {

@@ -1,8 +1,11 @@
 //! Reading: a row, and what became of a write.
 
+use std::time::Duration;
+
 use axum::http::StatusCode;
 use axum::http::header::{ETAG, IF_NONE_MATCH};
 use axum::response::{IntoResponse, Response};
+use tokio::time::timeout;
 
 use crate::core::entity::Entity;
 use crate::core::fingerprint::ledger_id;
@@ -19,6 +22,9 @@ use crate::wire::OutcomeBody;
 
 use super::Call;
 
+/// Longest wait for the database.
+const ANSWER_MAX: Duration = Duration::from_millis(500);
+
 /// A row as a caller gets it.
 pub(super) struct Found {
     pub json: Vec<u8>,
@@ -33,9 +39,20 @@ fn entity_of(call: &Call<'_>, name: &str) -> Result<std::sync::Arc<Entity>, Prob
     })
 }
 
-fn away(error: &sqlx::Error) -> Problem {
-    tracing::debug!(%error, "failed to read");
-    Problem::new(Own::DatabaseUnavailable, "the database cannot be asked now")
+/// Reads what a caller asks for. A database that hangs holds up neither the caller nor, by reads
+/// that pile up, anybody else.
+async fn asked<T>(
+    ingress: &Ingress,
+    read: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, Problem> {
+    let _place = ingress.places.read().ok_or_else(super::busy)?;
+    let why = match timeout(ANSWER_MAX, read).await {
+        Ok(Ok(found)) => return Ok(found),
+        Ok(Err(error)) => error.to_string(),
+        Err(_elapsed) => format!("no answer within {ANSWER_MAX:?}"),
+    };
+    tracing::debug!("failed to read: {why}");
+    Err(Problem::new(Own::DatabaseUnavailable, "the database cannot be asked now"))
 }
 
 /// The row of a key.
@@ -45,13 +62,12 @@ pub(super) async fn row(call: &Call<'_>) -> Result<Response, Problem> {
     let parts = call.segments.get(1..).unwrap_or_default();
     let key = target::routing_key(&entity, parts);
     let key = key.map_err(|rejection| Problem::rejected(&rejection))?;
-    let found = find(call.ingress, &entity, &key).await.map_err(|error| away(&error))?;
-    let Some(found) = found else {
+    let Some(found) = find(call.ingress, &entity, &key).await? else {
         let detail = "there is no row with this key";
         return Err(Problem::new(Own::NoSuchRow, detail));
     };
     let tag = found.version.map(|version| format!("\"{version}\""));
-    let unchanged = call.headers.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok());
+    let mut known = call.headers.get_all(IF_NONE_MATCH).iter().filter_map(|it| it.to_str().ok());
     let same = |tags: &str| {
         // A cache compares weakly.
         tags.trim() == "*"
@@ -60,7 +76,7 @@ pub(super) async fn row(call: &Call<'_>) -> Result<Response, Problem> {
                 Some(other.strip_prefix("W/").unwrap_or(other)) == tag.as_deref()
             })
     };
-    let mut response = if unchanged.is_some_and(same) {
+    let mut response = if known.any(same) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         answer::json(StatusCode::OK, found.json)
@@ -76,8 +92,8 @@ pub(super) async fn find(
     ingress: &Ingress,
     entity: &Entity,
     key: &str,
-) -> Result<Option<Found>, sqlx::Error> {
-    let row = reading::row(&ingress.pool, entity, key).await?;
+) -> Result<Option<Found>, Problem> {
+    let row = asked(ingress, reading::row(&ingress.pool, entity, key)).await?;
     Ok(row.map(|(json, version)| Found { json: json.into_bytes(), version }))
 }
 
@@ -93,8 +109,8 @@ pub(super) async fn outcome(
         return Err(Problem::rejected(&Rejection::new(Reason::MissingWriteId, detail)));
     }
     let id = ledger_id(&entity.name, write_id);
-    let known = reading::outcome(&call.ingress.pool, &entity.name, write_id, id).await;
-    match known.map_err(|error| away(&error))? {
+    let known = reading::outcome(&call.ingress.pool, &entity.name, write_id, id);
+    match asked(call.ingress, known).await? {
         None => Ok(answer::accepted(&entity.name, write_id, &Preferences::default())),
         Some(line) => {
             let identity = crate::core::write::Identity {

@@ -93,6 +93,28 @@ async fn put_gives_the_columns_that_it_does_not_name_their_defaults() {
 }
 
 #[tokio::test]
+async fn an_unmet_condition_is_told_as_it_was_set() {
+    let mut stage = Stage::new().await;
+    let site = "site/0a0b0c0d-1111-2222-3333-abcdefabcdef";
+    let put = |path: &str, id: &str, name: &str| {
+        request("PUT", &format!("/v1/{path}")).id(id).header(name, "*").body("{}")
+    };
+    stage.send(super::patch(site, "0", "{}")).await.was(201);
+    stage.send(super::patch("customer/A", "0", "{}")).await.was(201);
+    let absent = "site/0a0b0c0d-1111-2222-3333-000000000000";
+    let table = [
+        (put(site, "1", "if-none-match"), "the row is there already"),
+        (put(absent, "2", "if-match"), "there is no row with this key"),
+        (put("customer/A", "3", "if-none-match"), "the row is at version 1"),
+    ];
+    for (call, detail) in table {
+        let answer = stage.send(call.clone()).await;
+        assert_eq!(brief(&answer), "412 version_mismatch", "{call:?}");
+        assert_eq!(answer.json()["detail"], detail, "{call:?}");
+    }
+}
+
+#[tokio::test]
 async fn worker_and_ingress_in_one_process_do_the_same() {
     let stage = Stage::new().await;
     let config = stage.scene.config();

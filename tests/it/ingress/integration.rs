@@ -15,10 +15,11 @@ const CONNECTIONS: usize = 20;
 #[tokio::test]
 async fn two_systems_that_upsert_the_same_customers_make_one_row_each_and_no_error() {
     let stage = Stage::new().await;
-    let port = stage.ingress.port;
+    // Each system has an ingress of its own: no process sees the writes of both.
+    let second = stage.scene.ingress().await;
     let started = Instant::now();
     let slow = async {
-        let mut client = Client::new(port);
+        let mut client = Client::new(stage.ingress.port);
         let mut created = 0;
         for n in 0..CUSTOMERS {
             let call = patch(&format!("customer/C{n}"), &format!("crm-{n}"), r#"{"name":"crm"}"#);
@@ -29,7 +30,7 @@ async fn two_systems_that_upsert_the_same_customers_make_one_row_each_and_no_err
         created
     };
     let fast = join_all((0..CONNECTIONS).map(async |connection| {
-        let mut client = Client::new(port);
+        let mut client = Client::new(second.port);
         let mut created = 0;
         // From the other end, so that they meet in the middle.
         for n in (0..CUSTOMERS).rev().filter(|n| n % CONNECTIONS == connection) {

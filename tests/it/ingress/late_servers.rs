@@ -30,7 +30,7 @@ async fn a_service_answers_from_its_first_moment_and_becomes_ready_by_itself() {
     let start = |role| Process::spawn_command(role, &scene.config(), &[]);
     let (ingress, run, worker) = (start("ingress"), start("run"), start("worker"));
     for process in [&ingress, &run, &worker] {
-        lacks(process, "database: connect to the database", "ready").await;
+        lacks(process, "entities: connect to the database", "ready").await;
     }
     for process in [&ingress, &run] {
         assert_eq!(written(process, "early").await, "503 database_unavailable");
@@ -39,7 +39,7 @@ async fn a_service_answers_from_its_first_moment_and_becomes_ready_by_itself() {
     }
     own.run("restart-postgres").await;
     for process in [&ingress, &run, &worker] {
-        lacks(process, "broker: connect to the broker", "database").await;
+        lacks(process, "broker: connect to the broker", "entities").await;
     }
     for process in [&ingress, &run] {
         assert_eq!(written(process, "early").await, "503 broker_unavailable");
@@ -52,9 +52,9 @@ async fn a_service_answers_from_its_first_moment_and_becomes_ready_by_itself() {
         assert_eq!(process.get("/readyz?verbose").await.unwrap(), (200, page));
         assert_eq!(process.get("/startupz").await.unwrap(), (200, "started\n".to_owned()));
     };
-    has(&ingress, "broker database publisher").await;
+    has(&ingress, "broker entities publisher").await;
     for process in [&run, &worker] {
-        has(process, "broker database fence partitions publisher roll").await;
+        has(process, "broker database entities fence partitions publisher roll").await;
     }
     assert_eq!(written(&ingress, "early").await, "201 created 1");
     assert_eq!(written(&run, "early").await, "201 created 1 again");

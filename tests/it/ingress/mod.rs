@@ -3,8 +3,10 @@
 mod answers;
 mod bulk;
 mod bulk_large;
+mod bulk_wrong;
 mod calls;
 mod chaos;
+mod hung;
 mod integration;
 mod keys;
 mod late_servers;
@@ -99,6 +101,8 @@ fn brief(answer: &Answer) -> String {
         if status == 202 {
             assert!(answer.header("location").is_some(), "{answer:?}");
             assert!(answer.header("retry-after").is_some(), "{answer:?}");
+            let replayed = body["replayed"] == true;
+            assert_eq!(answer.header("idempotent-replayed").is_some(), replayed, "{answer:?}");
             return format!("202 {}", text("outcome"));
         }
         assert_eq!(text("outcome"), "applied", "{answer:?}");

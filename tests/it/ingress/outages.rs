@@ -85,7 +85,7 @@ async fn an_alarm_of_the_broker_is_said_and_nobody_hangs() {
     let said = "publisher: an alarm of the broker stops publishing\n";
     assert_eq!(ready, (503, said.to_owned()));
     let all = stage.ingress.get("/readyz?verbose").await.unwrap();
-    assert_eq!(all, (503, format!("broker: ok\ndatabase: ok\n{said}")));
+    assert_eq!(all, (503, format!("broker: ok\nentities: ok\n{said}")));
     assert_eq!(stage.ingress.get("/startupz").await.unwrap().0, 200, "it stays so");
     assert_eq!(brief(&stage.send(call(20)).await), "503 broker_unavailable");
     own.run("unblock-rabbit").await;

@@ -25,7 +25,9 @@ async fn a_write_behind_a_dead_letter_is_accepted_and_its_place_is_told() {
     let asked = stage.send(status()).await.was(200).json();
     assert_eq!((&asked["outcome"], &asked["reason"]), (&body["outcome"], &body["reason"]));
     // A repeat finds it where it rests.
-    assert_eq!(brief(&stage.send(call()).await), "202 parked");
+    let again = stage.send(call().header("prefer", "wait=60")).await;
+    assert_eq!((brief(&again).as_str(), &again.json()["replayed"]), ("202 parked", &json!(true)));
+    assert_eq!(again.header("preference-applied"), Some("wait"));
     stage.send(patch("customer/B", "other", "{}")).await.was(201);
     assert_eq!(stage.number("select count(*) from customers where name = 'Ada'").await, 0);
     assert_eq!(stage.number("select count(*) from keylane.dead_letters").await, 2);

@@ -25,7 +25,7 @@ impl Hold {
 }
 
 /// Waits until the ingress waits for so many outcomes.
-async fn awaited(ingress: &crate::support::Process, count: f64) {
+pub(super) async fn awaited(ingress: &crate::support::Process, count: f64) {
     wait::until_equal(wait::SOON, "outcomes that are waited for", Some(count), async || {
         ingress.metric("keylane_http_outcomes_awaited").await
     })
@@ -114,50 +114,6 @@ async fn other_content_under_a_running_id_is_refused_when_its_turn_comes() {
         assert!(Client::new(port).send(other_entity).await.status < 300, "ids belong to entities");
     }
     assert_eq!(stage.number("select count(*) from keylane.dead_letters").await, 2);
-}
-
-#[tokio::test]
-async fn other_content_is_refused_also_where_nobody_could_wait_for_its_answer() {
-    let mut stage = Stage::with(&[("http.waiting_max", "1")]).await;
-    stage.send(patch("customer/A", "0", "{}")).await.was(201);
-    let hold = Hold::on(&stage.scene).await;
-    let call = |points: u32| {
-        let body = format!(r#"{{"points":{points}}}"#);
-        add("customer/A", "1", &body).header("prefer", "wait=60")
-    };
-    let port = stage.ingress.port;
-    let (first, other) = tokio::join!(async { Client::new(port).send(call(1)).await }, async {
-        awaited(&stage.ingress, 1.0).await;
-        let (other, ()) = tokio::join!(async { Client::new(port).send(call(2)).await }, async {
-            in_hand(&stage.ingress, 2.0).await;
-            hold.let_go().await;
-        });
-        other
-    });
-    assert_eq!(brief(&first), "200 updated 2");
-    assert_eq!(brief(&other), "422 write_id_reused");
-}
-
-#[tokio::test]
-async fn who_is_answered_by_the_ledger_is_told_of_a_repeat_only_if_it_was_one() {
-    // One may be waited for: the answer of whoever comes second can only be the ledger's.
-    let mut stage = Stage::with(&[("http.waiting_max", "1")]).await;
-    stage.send(patch("customer/A", "0", "{}")).await.was(201);
-    let hold = Hold::on(&stage.scene).await;
-    let call = |id: &str| add("customer/A", id, r#"{"points":1}"#).header("prefer", "wait=60");
-    let port = stage.ingress.port;
-    let (_, second) = tokio::join!(async { Client::new(port).send(call("1")).await }, async {
-        awaited(&stage.ingress, 1.0).await;
-        let (second, ()) = tokio::join!(async { Client::new(port).send(call("2")).await }, async {
-            in_hand(&stage.ingress, 2.0).await;
-            hold.let_go().await;
-        });
-        second
-    });
-    assert_eq!(brief(&second), "200 updated 3", "it was sent once");
-    let again = stage.send(call("2")).await;
-    assert_eq!(brief(&again), "200 updated 3 again");
-    assert_eq!(told(&again), told(&second));
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Answers that were stored outlive everything, and answers that were lost are told again.
 
+use super::repeats::awaited;
 use super::{Stage, add, brief, patch, told};
 use crate::support::{Answer, Client, OwnServers, Request, Scene, entities, request, wait};
 
@@ -94,6 +95,44 @@ async fn a_write_whose_answer_was_lost_is_told_its_outcome_when_it_is_sent_again
     assert_eq!(brief(&third), "200 updated 2 again");
     assert_eq!(told(&third), told(&again));
     assert_eq!(stage.number("select points from customers where external_id = 'A'").await, 11);
+}
+
+#[tokio::test]
+async fn who_is_answered_by_the_ledger_is_told_of_a_repeat_only_if_it_was_one() {
+    let own = OwnServers::start().await;
+    let scene = Scene::on_own(&own.servers, entities::CUSTOMERS, entities::CUSTOMER).await;
+    let mut stage = Stage::on(scene, &[]).await;
+    stage.send(patch("customer/A", "0", "{}")).await.was(201);
+    stage.worker.signal("STOP");
+    let call = |id: &str, points: u32| {
+        let body = format!(r#"{{"points":{points}}}"#);
+        add("customer/A", id, &body).header("prefer", "wait=60")
+    };
+    let port = stage.ingress.port;
+    let sent = async |id, points| Client::new(port).send(call(id, points)).await;
+    let (first, other, second, ()) = tokio::join!(
+        sent("1", 1),
+        async {
+            awaited(&stage.ingress, 1.0).await;
+            sent("1", 2).await
+        },
+        async {
+            awaited(&stage.ingress, 2.0).await;
+            sent("2", 1).await
+        },
+        async {
+            awaited(&stage.ingress, 3.0).await;
+            // With the connection every answer is lost: only the ledger can tell.
+            own.run("cut-rabbit").await;
+            stage.worker.signal("CONT");
+        }
+    );
+    assert_eq!(brief(&first), "200 updated 2", "it was sent once");
+    assert_eq!(brief(&other), "422 write_id_reused");
+    assert_eq!(brief(&second), "200 updated 3");
+    let again = stage.send(call("2", 1)).await;
+    assert_eq!(brief(&again), "200 updated 3 again");
+    assert_eq!(told(&again), told(&second));
 }
 
 #[tokio::test]

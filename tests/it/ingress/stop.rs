@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 
 use super::{Stage, add, brief, patch};
-use crate::support::{Client, Process, request, wait};
+use crate::support::{Answer, Client, Process, request, wait};
 
 #[tokio::test]
 async fn sigterm_answers_what_is_in_hand_and_takes_nothing_new() {
@@ -31,10 +31,15 @@ async fn sigterm_answers_what_is_in_hand_and_takes_nothing_new() {
         assert_eq!(brief(&late), "503 draining");
         let known = stage.client.send(request("GET", "/v1/writes/customer/0")).await;
         assert_eq!(known.status, 200, "reading goes on");
+        for answer in [&late, &known] {
+            assert_eq!(answer.header("connection"), Some("close"), "nobody should come back");
+        }
         stage.worker.signal("CONT");
     };
     let (answers, ()) = tokio::join!(join_all(asked), stopping);
-    assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
+    let closed =
+        |answer: &Answer| (answer.status, answer.header("connection")) == (200, Some("close"));
+    assert!(answers.iter().all(closed), "{answers:?}");
     assert_eq!(stage.ingress.exit_code().await, 0);
     assert_eq!(stage.number("select points from customers").await, 40);
     let log = stage.ingress.log();

@@ -17,10 +17,14 @@ pub(super) enum Form {
 /// What the text so far holds.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Cut {
+    /// A line, or an object of the array.
     Item(Vec<u8>),
-    Wrong(String),
+    /// An element that is no object; it was passed over.
+    NoObject,
+    /// An item above the bound; it was passed over.
+    TooLong,
     /// Nothing more can come; maybe with what is wrong.
-    Over(Option<String>),
+    Over(Option<&'static str>),
     /// More text is needed.
     More,
 }
@@ -30,15 +34,29 @@ pub(super) enum Cut {
 enum Place {
     /// Before its bracket.
     Before,
-    /// Where an item may begin.
-    Item,
-    /// Behind an item.
+    /// Behind the opening bracket.
+    First,
+    /// Behind a comma.
+    Next,
+    /// In an element.
+    Element(Kind),
+    /// Behind an element.
     Behind,
     /// Behind the closing bracket.
     Closed,
 }
 
-/// Where in an item the text so far ends.
+/// How an element began, which says how it ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Object,
+    /// A text, or an array.
+    Other,
+    /// A number or a word: ends before what is none of it.
+    Bare,
+}
+
+/// Where in an element the text so far ends.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Within {
     Plain,
@@ -59,7 +77,7 @@ pub(super) struct Cutter {
     within: Within,
     /// Nothing more is added.
     whole: bool,
-    /// The rest of a line that is too long.
+    /// The rest of an item that is too long passes by without being kept.
     skips: bool,
     over: bool,
 }
@@ -94,6 +112,15 @@ impl Cutter {
         self.over = true;
     }
 
+    /// Whether the text begins as its form does; `None` while that cannot be seen yet.
+    pub(super) fn opens(&self) -> Option<bool> {
+        match (self.form, self.text.trim_ascii_start().first()) {
+            (Form::Lines, _) => Some(true),
+            (Form::Array, Some(byte)) => Some(*byte == b'['),
+            (Form::Array, None) => self.whole.then_some(false),
+        }
+    }
+
     pub(super) fn cut(&mut self) -> Cut {
         if self.over {
             return Cut::Over(None);
@@ -104,9 +131,9 @@ impl Cutter {
         }
     }
 
-    fn over(&mut self, detail: Option<&str>) -> Cut {
+    const fn over(&mut self, detail: Option<&'static str>) -> Cut {
         self.over = true;
-        Cut::Over(detail.map(str::to_owned))
+        Cut::Over(detail)
     }
 
     fn take(&mut self, upto: usize) -> Vec<u8> {
@@ -122,27 +149,18 @@ impl Cutter {
                 Some(offset) => {
                     let mut line = self.take(self.at + offset + 1);
                     line.pop();
-                    if std::mem::take(&mut self.skips) {
-                        return Cut::Wrong("the line is longer than one item may be".to_owned());
-                    }
-                    if line.iter().any(|byte| !byte.is_ascii_whitespace()) {
+                    if self.skips || line.iter().any(|byte| !byte.is_ascii_whitespace()) {
                         return self.bounded(line);
                     }
                 }
                 None if self.text.len() > self.bytes_max => {
-                    // The rest of the line passes by without being kept.
-                    self.text.clear();
-                    self.at = 0;
-                    self.skips = true;
+                    self.pass_by();
                     return Cut::More;
                 }
                 None if self.whole => {
                     self.over = true;
                     let line = std::mem::take(&mut self.text);
-                    if self.skips {
-                        return Cut::Wrong("the line is longer than one item may be".to_owned());
-                    }
-                    if line.iter().all(u8::is_ascii_whitespace) {
+                    if !self.skips && line.iter().all(u8::is_ascii_whitespace) {
                         return Cut::Over(None);
                     }
                     return self.bounded(line);
@@ -155,40 +173,49 @@ impl Cutter {
         }
     }
 
-    fn bounded(&self, item: Vec<u8>) -> Cut {
-        if item.len() > self.bytes_max {
-            return Cut::Wrong("the item is longer than one item may be".to_owned());
+    fn pass_by(&mut self) {
+        drop(self.take(self.text.len()));
+        self.skips = true;
+    }
+
+    fn bounded(&mut self, item: Vec<u8>) -> Cut {
+        if std::mem::take(&mut self.skips) || item.len() > self.bytes_max {
+            return Cut::TooLong;
         }
         Cut::Item(item)
     }
 
     fn element(&mut self) -> Cut {
         while let Some(byte) = self.text.get(self.at).copied() {
-            if self.depth == 0 {
-                match (self.place, byte) {
-                    (_, byte) if byte.is_ascii_whitespace() => {}
-                    (Place::Closed, _) => return self.over(Some("there is text behind the array")),
-                    (Place::Before, b'[') | (Place::Behind, b',') => self.place = Place::Item,
-                    (Place::Before, _) => return self.over(Some("the body is no JSON array")),
-                    (Place::Item | Place::Behind, b']') => self.place = Place::Closed,
-                    (Place::Item, b'{') => {
-                        drop(self.take(self.at));
-                        self.depth = 1;
+            let space = byte.is_ascii_whitespace();
+            match (self.place, byte) {
+                (Place::Element(kind), byte) => {
+                    if let Some(cut) = self.inside(kind, byte) {
+                        return cut;
                     }
-                    _ => return self.over(Some("an array of objects is expected")),
+                    continue;
                 }
-            } else {
-                self.pass(byte);
-                if self.depth == 0 {
-                    self.place = Place::Behind;
-                    let item = self.take(self.at + 1);
-                    return self.bounded(item);
+                (_, _) if space => {}
+                (Place::Before, b'[') => self.place = Place::First,
+                (Place::Behind, b',') => self.place = Place::Next,
+                (Place::First | Place::Behind, b']') => self.place = Place::Closed,
+                (Place::Next, b']') => {
+                    return self.over(Some("a comma stands behind the last item"));
                 }
+                (Place::First | Place::Next, b',' | b':' | b'}') => {
+                    return self.over(Some("an item is expected"));
+                }
+                (Place::First | Place::Next, byte) => {
+                    self.begin(byte);
+                    continue;
+                }
+                (Place::Before, _) => return self.over(Some("the body is no JSON array")),
+                (Place::Behind, _) => {
+                    return self.over(Some("a comma is expected behind an item"));
+                }
+                (Place::Closed, _) => return self.over(Some("there is text behind the array")),
             }
             self.at += 1;
-            if self.depth > 0 && self.at > self.bytes_max {
-                return self.over(Some("an item is longer than one item may be"));
-            }
         }
         match (self.whole, self.place) {
             (false, _) => Cut::More,
@@ -197,7 +224,48 @@ impl Cutter {
         }
     }
 
-    /// One byte of an item.
+    /// The first byte of an element.
+    fn begin(&mut self, byte: u8) {
+        drop(self.take(self.at));
+        self.place = Place::Element(match byte {
+            b'{' => Kind::Object,
+            b'[' | b'"' => Kind::Other,
+            _ => Kind::Bare,
+        });
+    }
+
+    /// One byte of an element, which may end with it, or before it.
+    fn inside(&mut self, kind: Kind, byte: u8) -> Option<Cut> {
+        let ends = match (kind, byte) {
+            (Kind::Bare, b'{' | b'[' | b'}' | b':' | b'"') => {
+                return Some(self.over(Some("a comma is expected behind an item")));
+            }
+            (Kind::Bare, b',' | b']') => true,
+            (Kind::Bare, byte) if byte.is_ascii_whitespace() => true,
+            (Kind::Bare, _) => {
+                self.at += 1;
+                false
+            }
+            (Kind::Object | Kind::Other, _) => {
+                self.pass(byte);
+                self.at += 1;
+                self.depth == 0 && self.within == Within::Plain
+            }
+        };
+        if ends {
+            self.place = Place::Behind;
+            let item = self.take(self.at);
+            let cut = self.bounded(item);
+            return Some(if kind == Kind::Object { cut } else { Cut::NoObject });
+        }
+        if self.at > self.bytes_max {
+            drop(self.take(self.at));
+            self.skips = true;
+        }
+        None
+    }
+
+    /// One byte of an element that has a closing one.
     fn pass(&mut self, byte: u8) {
         match (self.within, byte) {
             (Within::Text, b'\\') => self.within = Within::Escape,
@@ -222,7 +290,8 @@ mod tests {
         loop {
             match cutter.cut() {
                 Cut::Item(item) => found.push(String::from_utf8(item).unwrap()),
-                Cut::Wrong(_) => found.push("!".to_owned()),
+                Cut::NoObject => found.push("?".to_owned()),
+                Cut::TooLong => found.push("!".to_owned()),
                 Cut::Over(detail) => {
                     found.extend(detail.map(|_| "!!".to_owned()));
                     return found;
@@ -237,15 +306,30 @@ mod tests {
 
     #[test]
     fn items_are_cut_wherever_the_pieces_end() {
-        let table: [(Form, &str, &[&str]); 12] = [
+        let table: [(Form, &str, &[&str]); 27] = [
             (Form::Lines, "{}\n{\"a\":1}\n", &["{}", "{\"a\":1}"]),
             (Form::Lines, "{}\r\n\n  \n{}", &["{}\r", "{}"]),
             (Form::Lines, "", &[]),
             (Form::Lines, "aaaaaaaaaaaaaaaaaaaaa\n{}\n", &["!", "{}"]),
+            (Form::Lines, "{}\naaaaaaaaaaaaaaaaaaaaa", &["{}", "!"]),
             (Form::Array, "[]", &[]),
             (Form::Array, " [ {} , {\"a\":[{}]} ] \n", &["{}", "{\"a\":[{}]}"]),
             (Form::Array, r#"[{"a":"]}\"{"},{}]"#, &[r#"{"a":"]}\"{"}"#, "{}"]),
-            (Form::Array, "[{},1]", &["{}", "!!"]),
+            (Form::Array, "[{},1,{}]", &["{}", "?", "{}"]),
+            (Form::Array, r#"["a,]\"",null ,[[1],{}],{}]"#, &["?", "?", "?", "{}"]),
+            (Form::Array, "[1.5e3]", &["?"]),
+            (Form::Array, r#"[{},{"a":"bbbbbbbbbbbbbbbbbbbb"},{}]"#, &["{}", "!", "{}"]),
+            (Form::Array, r#"["bbbbbbbbbbbbbbbbbbbbbbbbb",{}]"#, &["?", "{}"]),
+            (Form::Array, "[11111111111111111111111111,{}]", &["?", "{}"]),
+            (Form::Array, "[{},]", &["{}", "!!"]),
+            (Form::Array, "[,{}]", &["!!"]),
+            (Form::Array, "[{},,{}]", &["{}", "!!"]),
+            (Form::Array, "[{} {}]", &["{}", "!!"]),
+            (Form::Array, "[1{}]", &["!!"]),
+            (Form::Array, "[{}}]", &["{}", "!!"]),
+            (Form::Array, "[:]", &["!!"]),
+            (Form::Array, "[\"abc", &["!!"]),
+            (Form::Array, "[12", &["!!"]),
             (Form::Array, "[{}{}]", &["{}", "!!"]),
             (Form::Array, "[{}", &["{}", "!!"]),
             (Form::Array, "{}", &["!!"]),

@@ -3,19 +3,19 @@
 //! Owns: what an item's text means. What is wrong with an item is the item's own matter; only a
 //! body that cannot be followed any further ends them.
 
-use std::pin::Pin;
 use std::time::Duration;
 
-use axum::body::BodyDataStream;
+use axum::body::Body;
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
-use futures_util::StreamExt;
 
 use crate::core::message::{Message, Properties};
 use crate::core::outcome::{Reason, Rejection};
+use crate::http::{BodyError, Pieces};
+use crate::ingress::code::Own;
 use crate::ingress::problem::Problem;
 use crate::settings::Http;
-use crate::wire::line::Write;
+use crate::wire::line::{Names, Write};
 
 use super::cutter::{Cut, Cutter, Form};
 
@@ -63,24 +63,39 @@ impl Form {
     }
 }
 
-/// One item: a message, or what is wrong with it.
-#[derive(Debug)]
+/// One item: its names as far as they can be read, and a message or what is wrong with it.
 pub(super) struct Item {
-    pub entity: Option<String>,
-    pub message: Option<Message>,
-    pub wrong: Option<Rejection>,
+    pub names: Names,
+    pub content: Result<Message, Wrong>,
+}
+
+/// Why an item is no message.
+pub(super) enum Wrong {
+    /// It can never be applied as it is.
+    Rejected(Rejection),
+    /// It, and whatever was to follow, did not arrive.
+    CutOff(Box<Problem>),
 }
 
 impl Item {
-    fn wrong(detail: impl Into<String>) -> Self {
-        let wrong = Some(Rejection::new(Reason::MalformedBody, detail));
-        Self { entity: None, message: None, wrong }
+    fn wrong(reason: Reason, detail: impl Into<String>) -> Self {
+        let wrong = Wrong::Rejected(Rejection::new(reason, detail));
+        Self { names: Names::default(), content: Err(wrong) }
+    }
+
+    fn cut_off(error: BodyError) -> Self {
+        let problem = cut_off(error);
+        let detail = format!("{}; nothing behind this was read", problem.detail);
+        let problem = Problem { detail, ..problem };
+        Self { names: Names::default(), content: Err(Wrong::CutOff(Box::new(problem))) }
     }
 
     fn read(text: &[u8]) -> Self {
         let write = match Write::parse(text) {
             Ok(write) => write,
-            Err(detail) => return Self::wrong(detail),
+            Err(rejection) => {
+                return Self { names: Names::of(text), content: Err(Wrong::Rejected(rejection)) };
+            }
         };
         let mut properties = Properties {
             message_id: Some(write.id.clone()),
@@ -95,33 +110,55 @@ impl Item {
         };
         header("if-version", &write.if_version);
         header("occurred-at", &write.occurred_at);
-        let entity = Some(write.entity().to_owned());
+        let names = Names {
+            entity: Some(write.entity().to_owned()),
+            key: Some(write.routing_key.clone()),
+            id: Some(write.id),
+        };
         let body = write.body.into_bytes();
         let message = Message { routing_key: write.routing_key, properties, body };
-        Self { entity, message: Some(message), wrong: None }
+        Self { names, content: Ok(message) }
     }
+}
+
+/// What is said of a body that did not arrive whole.
+fn cut_off(error: BodyError) -> Problem {
+    let code = if error == BodyError::TooSlow { Own::BodyTooSlow } else { Own::BodyIncomplete };
+    Problem::new(code, error.to_string())
 }
 
 /// The items of a body.
 pub(super) struct Items {
-    body: Pin<Box<BodyDataStream>>,
+    body: Pieces,
     cutter: Cutter,
-    pause_max: Duration,
+    bytes_max: usize,
     ended: bool,
 }
 
 impl Items {
-    pub(super) fn new(
-        body: BodyDataStream,
-        form: Form,
-        body_bytes_max: usize,
-        http: &Http,
-    ) -> Self {
+    pub(super) fn new(body: Body, form: Form, body_bytes_max: usize, http: &Http) -> Self {
+        let bytes_max = body_bytes_max.saturating_add(ENVELOPE_BYTES_MAX);
+        let pause_max = Duration::from_millis(http.body_timeout_ms.get().into());
         Self {
-            body: Box::pin(body),
-            cutter: Cutter::new(form, body_bytes_max.saturating_add(ENVELOPE_BYTES_MAX)),
-            pause_max: Duration::from_millis(http.body_timeout_ms.get().into()),
+            body: Pieces::new(body, pause_max),
+            cutter: Cutter::new(form, bytes_max),
+            bytes_max,
             ended: false,
+        }
+    }
+
+    /// Waits until it can be seen that the body is of its form; what is not can still be answered
+    /// with a status of its own.
+    pub(super) async fn open(&mut self) -> Result<(), Problem> {
+        loop {
+            match self.cutter.opens() {
+                Some(true) => return Ok(()),
+                Some(false) => {
+                    let detail = "send an array of items, or application/x-ndjson for lines";
+                    return Err(Problem::new(Reason::MalformedBody, detail));
+                }
+                None => self.read_on().await.map_err(cut_off)?,
+            }
         }
     }
 
@@ -131,25 +168,35 @@ impl Items {
         loop {
             match self.cutter.cut() {
                 Cut::Item(text) => return Some(Item::read(&text)),
-                Cut::Wrong(detail) => return Some(Item::wrong(detail)),
+                Cut::NoObject => {
+                    let detail = "an item must be a JSON object";
+                    return Some(Item::wrong(Reason::MalformedBody, detail));
+                }
+                Cut::TooLong => {
+                    let detail = format!("the item has more than {} bytes", self.bytes_max);
+                    return Some(Item::wrong(Reason::BodyTooLarge, detail));
+                }
                 Cut::Over(detail) => {
                     self.ended = true;
-                    return detail.map(Item::wrong);
+                    let detail = format!("{}; nothing behind this was read", detail?);
+                    return Some(Item::wrong(Reason::MalformedBody, detail));
                 }
                 Cut::More if self.ended => return None,
                 Cut::More => {}
             }
-            match tokio::time::timeout(self.pause_max, self.body.next()).await {
-                Ok(Some(Ok(bytes))) => self.cutter.add(&bytes),
-                Ok(None) => self.cutter.end(),
-                Ok(Some(Err(_))) | Err(_) => {
-                    self.ended = true;
-                    self.cutter.give_up();
-                    let why =
-                        "the body broke off, or did not come in time; nothing behind this was read";
-                    return Some(Item::wrong(why));
-                }
+            if let Err(error) = self.read_on().await {
+                self.ended = true;
+                self.cutter.give_up();
+                return Some(Item::cut_off(error));
             }
         }
+    }
+
+    async fn read_on(&mut self) -> Result<(), BodyError> {
+        match self.body.next().await? {
+            Some(bytes) => self.cutter.add(&bytes),
+            None => self.cutter.end(),
+        }
+        Ok(())
     }
 }
