@@ -30,7 +30,12 @@ async fn worker(scene: &Scene, program: &str, id: &str, partitions: &str) -> Wor
         ("amqp.partitions", "4"),
         ("database.connections_max", "10"),
     ];
-    Worker::spawn_program(program, "worker", &scene.config(), &settings).ready().await
+    let mut config = scene.config();
+    if program != NEW {
+        // A setting that another version may not know.
+        config = config.replace(", spread_ms = 0", "");
+    }
+    Worker::spawn_program(program, "worker", &config, &settings).ready().await
 }
 
 const NEW: &str = env!("CARGO_BIN_EXE_keylane");
