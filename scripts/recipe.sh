@@ -29,7 +29,8 @@ cargo fetch --quiet --locked --manifest-path "$folder/Cargo.toml" --target "$(ru
 asked() {
   local pattern=$1
   shift
-  grep -HzoP "$pattern"'!\(\s*"\K[^"]+' "$@" | tr '\0' '\n' || true
+  # It ends with 1 where nothing is asked for, with more where it could not look.
+  { grep -HzoP "$pattern"'!\(\s*"\K[^"]+' "$@" || (($? == 1)); } | tr '\0' '\n'
 }
 mapfile -t code < <(find "$folder/src" -name '*.rs' ! -name '*_tests.rs')
 {

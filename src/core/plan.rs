@@ -75,8 +75,8 @@ impl CommitPlan {
 
 /// Decides every item of a batch, in queue order; letters in the order of their line.
 ///
-/// It fails with [`Failure::ParkFull`], and with [`Failure::NotOurTurn`] or [`Failure::Stranded`] where something is new
-/// that has to wait: then nothing of it may be stored.
+/// It fails with [`Failure::ParkFull`], and with [`Failure::NotOurTurn`] or [`Failure::Stranded`]
+/// where something is new that has to wait: then nothing of it may be stored.
 pub fn plan(items: &[Item], loaded: Loaded, limits: ParkLimits) -> Result<CommitPlan, Failure> {
     let mut planning = Planning::new(loaded, limits);
     for (position, item) in items.iter().enumerate() {
